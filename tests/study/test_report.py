@@ -1,0 +1,183 @@
+"""The report is one page that fetches nothing, says how sure it is and leaves out what a run lacks."""
+
+import json
+import re
+
+import numpy as np
+import pandas as pd
+import pyarrow
+import pyarrow.parquet
+import pytest
+from PIL import Image
+
+from xrayssl.errors import UserError
+from xrayssl.intervals import evaluate
+from xrayssl.study.report import report_command, write_report
+
+CLASSES = ["normal", "effusion <5 mm & more"]
+
+
+def write_json(path, content):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content))
+
+
+def grey(path, size=(40, 48), seed=0):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.random.default_rng(seed).integers(0, 255, size[::-1], dtype=np.uint8)).save(path)
+    return str(path)
+
+
+def make_run(folder, corpus="nih", **record):
+    """A pretraining run: run.json, metrics.csv with sparse rows, two pictures."""
+    data = {"corpora": {corpus: "/films"}, "checksum": "c0ffee" * 8, "films": 5232, "patients": 2480}
+    machine = {"cpu": "2 cores"}
+    content = {
+        "version": 1,
+        "verb": "fit",
+        "config": "mae_chest",
+        "method": "MAEPretrain",
+        "backbone": "vit_tiny",
+    }
+    content |= {"data": data, "machine": machine, "seed": 0, "seconds": 3725.0, "command": ["xrayssl", "fit"]}
+    write_json(folder / "run.json", content | {"started": "2026-01-31T10:00:00"} | record)
+    rows = [{"epoch": e, "step": 10 * e + 9, "train/loss": 1 / (e + 1)} for e in range(4)]
+    rows += [
+        {"epoch": e, "step": 10 * e + 9, "val/loss": 1.2 / (e + 1), "val/auroc": 0.6 + e / 20}
+        for e in range(4)
+    ]
+    pd.DataFrame(rows).to_csv(folder / "metrics.csv", index=False)
+    for epoch in (1, 3):
+        grey(folder / f"figures/reconstruction-epoch{epoch:04d}.png", seed=epoch)
+    return folder
+
+
+def add_test(folder, films=24, task="multiclass"):
+    """A test of the run: 24 films of 12 patients, two classes."""
+    random = np.random.default_rng(0)
+    truth = np.arange(films) // 2 % 2
+    chance = np.clip(truth * 0.4 + 0.3 + 0.25 * random.normal(size=films), 0.01, 0.99)
+    label, probability = np.eye(2)[truth], np.stack([1 - chance, chance], 1)
+    patient = [f"patient {k // 2}" for k in range(films)]
+    write_json(
+        folder / "test/metrics.json", evaluate(probability, label, patient, task, CLASSES, resamples=50)
+    )
+    columns = {"index": range(films), "patient": patient, "study": patient, "split": "test"}
+    table = pd.DataFrame(columns | {"film": [grey(folder / f"films/{k}.png", seed=k) for k in range(films)]})
+    for k, name in enumerate(CLASSES):
+        table[f"label/{name}"], table[f"probability/{name}"] = (
+            label[:, k],
+            probability[:, k].astype(np.float32),
+        )
+    meta = {"xrayssl": json.dumps({"version": 1, "task": task, "classes": CLASSES})}
+    content = pyarrow.Table.from_pandas(table, preserve_index=False)
+    pyarrow.parquet.write_table(content.replace_schema_metadata(meta), folder / "test/predictions.parquet")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def tested(tmp_path_factory):
+    return add_test(make_run(tmp_path_factory.mktemp("run"), config="finetune_chest", method="Finetune"))
+
+
+@pytest.fixture(scope="module")
+def page(tested):
+    return write_report([tested], tested / "report.html").read_text()
+
+
+def test_the_page_fetches_nothing(page):
+    assert not re.search(r"https?:|<script|<link|@import|url\(", page)
+    assert all(source.startswith("data:image/") for source in re.findall(r'src="([^"]*)', page))
+    assert all(target.startswith("#") for target in re.findall(r'href="([^"]*)', page))
+
+
+def test_every_figure_stands_with_its_interval(page, tested):
+    metrics = json.loads((tested / "test/metrics.json").read_text())["metrics"]
+    for entry in metrics.values():
+        assert f"{entry['value']:.3f}" in page and f"{entry['low']:.3f} to {entry['high']:.3f}" in page
+
+
+def test_the_summary_says_in_words_what_was_reached_and_how_surely(page):
+    assert re.search(
+        r"macro AUROC of 0\.\d{3} \(95 % interval 0\.\d{3} to [01]\.\d{3}\) on 24 films of 12 patients", page
+    )
+
+
+def test_a_class_name_is_escaped_wherever_it_stands(page):
+    assert "effusion <5" not in page and "effusion &lt;5 mm &amp; more" in page
+
+
+def test_films_are_shown_once_a_patient_with_the_truth(page):
+    assert 4 <= page.count('class="film"') <= 12 and "Drawn at random" in page
+    assert page.count("data:image/jpeg;base64,") == page.count('class="film"') + 2  # two reconstructions
+
+
+def test_the_same_runs_give_the_same_page(page, tested, tmp_path):
+    assert write_report([tested], tmp_path / "again.html").read_text() == page
+
+
+def test_training_curves_are_drawn_for_every_measure(page):
+    assert page.count('class="curves"') == 2 and "val/" not in page
+    assert "Loss by epoch" not in page and "loss by epoch: train ends at 0.25, val ends at 0.3" in page
+
+
+def test_what_a_run_does_not_have_is_left_out(tmp_path):
+    write_json(tmp_path / "run.json", {"version": 1})
+    page = write_report([tmp_path], tmp_path / "out/page.html").read_text()
+    assert "<svg" not in page and "<img" not in page and "None" not in page and "nan" not in page
+
+
+def test_phantoms_are_named_as_phantoms(page, tmp_path):
+    assert "phantom" not in page.split("</style>")[1]
+    run = make_run(tmp_path, corpus="phantom")
+    assert "All data are phantoms." in write_report([run], tmp_path / "page.html").read_text()
+
+
+def test_a_run_that_starts_from_another_links_to_it(tmp_path):
+    first, second = make_run(tmp_path / "a"), tmp_path / "b"
+    (first / "backbone.safetensors").write_bytes(b"weights")
+    checksum = "9eaa" if False else __import__("hashlib").sha256(b"weights").hexdigest()
+    make_run(second, parents=[checksum], config="finetune_chest")
+    assert (
+        'href="#run-1">run 1, mae_chest' in write_report([first, second], tmp_path / "page.html").read_text()
+    )
+
+
+def test_a_film_that_is_gone_leaves_a_note(tmp_path):
+    run = add_test(make_run(tmp_path))
+    for path in run.glob("films/*.png"):
+        path.unlink()
+    assert "film not at hand" in write_report([run], tmp_path / "page.html").read_text()
+
+
+def test_the_verb_writes_into_the_last_run_and_says_where(tested, capsys, tmp_path):
+    run = make_run(tmp_path)
+    assert report_command([str(tested), str(run)]) == 0
+    assert capsys.readouterr().out.strip() == str(run / "report.html") and (run / "report.html").is_file()
+
+
+def spoil(name, content):
+    def change(folder):
+        (folder / name).write_text(content)
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (lambda folder: (folder / "run.json").unlink(), "not a run directory"),
+        (spoil("run.json", "{"), "cannot be read as JSON"),
+        (spoil("run.json", "[]"), "JSON object"),
+        (spoil("run.json", '{"version": 9}'), "version 9"),
+        (spoil("metrics.csv", '"a'), "not a table"),
+        (spoil("test/metrics.json", '{"metrics": {"auroc_macro": 0.9}}'), "no table of metrics"),
+        (spoil("test/predictions.parquet", "PAR1"), "predictions.parquet cannot be read"),
+        (spoil("figures/reconstruction-epoch0003.png", "no"), "cannot be read as a picture"),
+    ],
+)
+def test_a_malformed_run_is_refused_with_a_sentence(tmp_path, change, sentence):
+    run = add_test(make_run(tmp_path), films=4)
+    change(run)
+    with pytest.raises(UserError, match=sentence):
+        write_report([run], tmp_path / "page.html")

@@ -1,0 +1,161 @@
+"""Any timm network as one thing: a film goes in, a grid of features comes out, for CNN and ViT alike."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import timm
+import torch
+from timm.layers import set_fused_attn
+from timm.models.vision_transformer import VisionTransformer
+from torch import Tensor, nn
+
+from xrayssl.errors import UserError
+from xrayssl.patches import gather, patchify
+
+
+class Backbone(nn.Module):
+    """A timm network whose last feature map is its output.
+
+    Args:
+        architecture: Name of a timm model.
+        img_size: Height and width in pixels; an int means a square.
+        in_chans: Channels of a film; timm folds the weights of RGB networks into one channel.
+        drop_path: Rate of stochastic depth (Huang et al. 2016), 0-1.
+        pretrained: Take timm's weights, and its mean and standard deviation (goes online, or to the local cache).
+        mean: Of the grey values scaled to 0-1, subtracted by `normalize`.
+        std: Of the grey values scaled to 0-1.
+
+    Raises:
+        UserError: If timm knows no such network, or it has no `forward_intermediates`.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self,
+        architecture: str,
+        img_size: int | tuple[int, int] = 224,
+        in_chans: int = 1,
+        drop_path: float = 0.0,
+        pretrained: bool = False,
+        mean: float = 0.5,
+        std: float = 0.25,
+    ) -> None:
+        super().__init__()
+        self.architecture = architecture
+        self.in_chans = in_chans
+        self.img_size = (img_size, img_size) if isinstance(img_size, int) else (img_size[0], img_size[1])
+        self.network = _create(architecture, self.img_size, in_chans, drop_path, pretrained)
+        self.grid = nn.Identity()
+        if pretrained:
+            mean, std = _grey_statistics(self.network)
+        self.register_buffer("mean", torch.full((in_chans,), mean), persistent=False)
+        self.register_buffer("std", torch.full((in_chans,), std), persistent=False)
+        self.width, self.grid_size = self._observe()
+
+    def normalize(self, image_BCHW: Tensor) -> Tensor:
+        """uint8 grey values 0-255 to floats of about zero mean and unit variance; floats are taken as 0-1."""
+        scaled = image_BCHW.float().div(255) if image_BCHW.dtype == torch.uint8 else image_BCHW
+        return (scaled - self.mean[:, None, None]) / self.std[:, None, None]
+
+    def forward(self, image_BCHW: Tensor) -> Tensor:
+        """The last feature map of normalised films, after the network's final norm: grid_BDhw."""
+        (grid_BDhw,) = self.network.forward_intermediates(
+            image_BCHW, indices=1, norm=True, output_fmt="NCHW", intermediates_only=True
+        )
+        return self.grid(grid_BDhw)
+
+    @property
+    def is_vit(self) -> bool:
+        """Whether the network can encode a part of its patches."""
+        return isinstance(self.network, VisionTransformer) and self.network.pos_embed is not None
+
+    @property
+    def patch_size(self) -> tuple[int, int]:
+        """Height and width of a ViT's patch in pixels.
+
+        Raises:
+            ValueError: If the network is no ViT.
+        """
+        height, width = self._vit().patch_embed.patch_size
+        return int(height), int(width)
+
+    def encode_visible(self, image_BCHW: Tensor, visible_BV: Tensor) -> Tensor:
+        """Encodes only some patches; the others are never embedded (He et al. 2021, arXiv:2111.06377, section 3).
+
+        Args:
+            image_BCHW: Normalised films.
+            visible_BV: Numbers of the patches to encode, in raster order.
+
+        Returns:
+            tokens_BVD after the final norm, without class and register tokens.
+
+        Raises:
+            ValueError: If the network is no ViT with learned or fixed positions.
+        """
+        vit = self._vit()
+        proj = vit.patch_embed.proj
+        patches_BVP = gather(patchify(image_BCHW, self.patch_size), visible_BV)
+        tokens_BVD = nn.functional.linear(patches_BVP, proj.weight.flatten(1), proj.bias)
+        prefix_1TD, position_1LD = self._positions(vit)
+        tokens_BVD = vit.patch_embed.norm(tokens_BVD) + gather(position_1LD, visible_BV)
+        sequence = torch.cat([prefix_1TD.expand(len(tokens_BVD), -1, -1).to(tokens_BVD.dtype), tokens_BVD], dim=1)
+        sequence = vit.blocks(vit.norm_pre(vit.pos_drop(sequence)))
+        return vit.norm(sequence)[:, prefix_1TD.shape[1] :]
+
+    def _vit(self) -> VisionTransformer:
+        if not self.is_vit:
+            raise ValueError(f"{self.architecture} cannot encode single patches; take a ViT such as vit_small_patch16_224")
+        return self.network
+
+    @staticmethod
+    def _positions(vit: VisionTransformer) -> tuple[Tensor, Tensor]:
+        """Class and register tokens with their positions (1, T, D), and the positions of the patches (1, L, D)."""
+        prefix = [token for token in (vit.cls_token, vit.reg_token) if token is not None]
+        prefix_1TD = torch.cat(prefix, dim=1) if prefix else vit.pos_embed[:, :0]
+        if vit.no_embed_class or not prefix:
+            return prefix_1TD, vit.pos_embed
+        count = prefix_1TD.shape[1]
+        return prefix_1TD + vit.pos_embed[:, :count], vit.pos_embed[:, count:]
+
+    @torch.no_grad()
+    def _observe(self) -> tuple[int, tuple[int, int]]:
+        """Width and grid as they come out (EfficientNet-B0 gives 320 here while timm's num_features says 1280)."""
+        training = self.training
+        shape = self.eval()(torch.zeros(1, self.in_chans, *self.img_size)).shape
+        self.train(training)
+        return int(shape[1]), (int(shape[2]), int(shape[3]))
+
+
+# The fused attention kernel pays on accelerators; on a CPU its backward pass is slower than plain matrix products
+# (ViT-S/16 at 224 px in bfloat16: 44 against 65 films a second).
+set_fused_attn(torch.accelerator.is_available())
+
+
+def _create(architecture: str, img_size: tuple[int, int], in_chans: int, drop_path: float, pretrained: bool) -> nn.Module:
+    _check_known(architecture)
+    config = timm.get_pretrained_cfg(architecture)
+    options: dict[str, Any] = {"img_size": img_size} if config is not None and config.fixed_input_size else {}
+    if drop_path:
+        options["drop_path_rate"] = drop_path
+    network = timm.create_model(architecture, pretrained=pretrained, num_classes=0, in_chans=in_chans, **options)
+    if not hasattr(network, "forward_intermediates"):
+        raise UserError(f"The network {architecture!r} gives no feature maps; choose another timm network.")
+    return network
+
+
+def _check_known(architecture: str) -> None:
+    import difflib
+
+    if timm.is_model(architecture):
+        return
+    close = difflib.get_close_matches(architecture, timm.list_models(), n=1)
+    hint = f" Did you mean {close[0]!r}?" if close else ""
+    raise UserError(f"timm knows no network {architecture!r}.{hint}")
+
+
+def _grey_statistics(network: nn.Module) -> tuple[float, float]:
+    config = network.pretrained_cfg
+    return sum(config["mean"]) / len(config["mean"]), sum(config["std"]) / len(config["std"])

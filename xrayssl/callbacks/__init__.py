@@ -1,0 +1,6 @@
+"""What happens beside the training step."""
+
+from xrayssl.callbacks.export import BackboneExport
+from xrayssl.callbacks.reconstructions import Reconstructions
+
+__all__ = ["BackboneExport", "Reconstructions"]

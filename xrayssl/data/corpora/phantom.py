@@ -1,0 +1,103 @@
+"""The phantom corpus: radiographs rendered from physics on first use, so that everything runs without data."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+from typing import Literal
+
+import pandas as pd
+from PIL import Image
+from tqdm import tqdm
+
+from xrayssl.data.manifest import COLUMNS, Manifest
+from xrayssl.data.phantom import RENDERER_VERSION, Film, classes, render
+from xrayssl.errors import UserError
+
+log = logging.getLogger(__name__)
+
+TABLE = "films.parquet"
+# Patients are random already: dealing them out in turn keeps 60/15/25 for any number of films.
+TURNS = ("train", "test", "train", "val", "train", "train", "test", "train", "test", "train",
+         "train", "val", "train", "test", "train", "train", "test", "train", "val", "train")
+
+
+def manifest(root: Path | None, *, body: str = "chest", films: int = 600, seed: int = 0, size: int = 256,
+             task: str | None = None) -> Manifest:
+    """Renders the corpus once, then lists it.
+
+    Args:
+        root: Folder for the rendered corpora; None is the user's cache.
+        body: "chest" or "shoulder".
+        films: Number of films, at least 1.
+        seed: Seed of the patients.
+        size: Shorter side of a film in pixels, at least 16.
+        task: "findings" or, for the shoulder, "implant" (its default).
+
+    Returns:
+        The manifest, split by patient.
+
+    Raises:
+        UserError: If an option makes no sense.
+    """
+    try:
+        names = classes(body, task)
+    except ValueError as error:
+        raise UserError(f"phantom: {error}.") from error
+    if films < 1 or size < 16:
+        raise UserError(f"phantom: films must be at least 1 and size at least 16, not {films} and {size}.")
+    task = task or ("implant" if body == "shoulder" else "findings")
+    parent = cache() if root is None else Path(root)
+    folder = parent / f"{body}-{task}-{films}x{size}px-seed{seed}-v{RENDERER_VERSION}"
+    if not (folder / TABLE).is_file():
+        _write(folder, body, films, seed, size, task)
+    table = pd.read_parquet(folder / TABLE)
+    table["path"] = [str(folder / name) for name in table["path"]]
+    kind: Literal["multiclass", "multilabel"] = "multiclass" if task == "implant" else "multilabel"
+    return Manifest(table[[*COLUMNS, "boxes", *names]], list(names), kind)
+
+
+def cache() -> Path:
+    """The user's cache folder for phantoms."""
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "xrayssl" / "phantom"
+
+
+def _write(folder: Path, body: str, films: int, seed: int, size: int, task: str) -> None:
+    """Renders into a sibling folder and renames it, so that `folder` exists complete or not at all."""
+    log.info("Rendering %d %s phantoms into %s (once).", films, body, folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    try:
+        rows = [_save(draft, index, render(body, seed, index, size, task=task))
+                for index in tqdm(range(films), desc=f"{body} phantoms", unit="film", leave=False,
+                                  disable=not sys.stderr.isatty())]
+        pd.DataFrame(rows).to_parquet(draft / TABLE, index=False)
+        draft.chmod(0o755)  # mkdtemp makes it private
+        _publish(draft, folder)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def _publish(draft: Path, folder: Path) -> None:
+    """Moves the complete draft into place; when another process was faster, its equal copy stays."""
+    try:
+        draft.rename(folder)
+    except OSError:
+        if not (folder / TABLE).is_file():
+            raise
+
+
+def _save(folder: Path, index: int, film: Film) -> dict[str, object]:
+    """Writes one film as PNG; returns its row of the table."""
+    name = f"{index:06d}.png"
+    Image.fromarray(film.pixels).save(folder / name, compress_level=1)
+    split = TURNS[int(film.patient.rsplit("-", 1)[1]) % len(TURNS)]
+    row = {"path": name, "corpus": "phantom", "patient": film.patient, "study": film.study, "view": film.view,
+           "split": split, "boxes": json.dumps(film.boxes)}
+    return row | {label: float(value) for label, value in film.labels.items()}

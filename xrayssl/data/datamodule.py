@@ -1,0 +1,167 @@
+"""One data module for every corpus: manifest, split, films, batches."""
+
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import torch
+from lightning.pytorch import LightningDataModule
+from torch.utils.data import DataLoader
+
+from xrayssl.data import transforms
+from xrayssl.data.corpora import Source, gather
+from xrayssl.data.films import Batch, Films, collate
+from xrayssl.data.manifest import Manifest, Task, select
+from xrayssl.data.sampler import EpochSampler
+from xrayssl.data.split import assign
+from xrayssl.data.transforms import Augment
+from xrayssl.errors import UserError
+
+log = logging.getLogger(__name__)
+
+
+class XrayDataModule(LightningDataModule):
+    """Films of one or more corpora, split by patient.
+
+    Args:
+        corpora: Name of a corpus (see xrayssl/data/corpora) to where it lies, or to a mapping with `root` and that
+            corpus's options. null takes rendered phantoms.
+        labels: Classes to learn, in this order; null takes all that the corpora have.
+        img_size: Height and width for the network in pixels; an int means a square.
+        batch_size: Films per process and step.
+        num_workers: Processes that read films; null takes one per core, 8 at most.
+        augment: What happens to training films.
+        limits: Percentiles of a film's grey values that become black and white, 0-100.
+        split_seed: Of the split by patient where a corpus has none; fixed, whatever the training seed.
+        val: Share of patients for validation where a corpus has no such split.
+        test: Share of patients for testing where a corpus has no such split.
+        on_error: "raise" stops at a film that cannot be read; "quarantine" sets it aside, lists it in
+            quarantine.txt of the run, and goes on.
+        max_quarantine: Most films that may be set aside, as a share of the corpus, 0-1.
+    """
+
+    body: ClassVar[str] = "chest"
+
+    def __init__(
+        self,
+        corpora: dict[str, str | dict[str, Any]] | None = None,
+        labels: list[str] | None = None,
+        img_size: int | tuple[int, int] = 224,
+        batch_size: int = 64,
+        num_workers: int | None = None,
+        augment: Augment = Augment(),  # noqa: B008 - frozen
+        limits: tuple[float, float] = (0.0, 100.0),
+        split_seed: int = 0,
+        val: float = 0.15,
+        test: float = 0.2,
+        on_error: Literal["raise", "quarantine"] = "raise",
+        max_quarantine: float = 0.01,
+    ) -> None:
+        super().__init__()
+        self.corpora = corpora or self.phantoms()
+        self.img_size, self.batch_size, self.augment, self.limits = img_size, batch_size, augment, limits
+        self.workers = min(8, os.cpu_count() or 1) if num_workers is None else num_workers
+        self.on_error, self.max_quarantine = on_error, max_quarantine
+        self.quarantined: set[str] = set()
+        if not corpora:
+            log.warning("No --data.corpora given: the films are rendered phantoms, not patients.")
+        self.manifest: Manifest = assign(select(gather(self.corpora), labels), val, test, split_seed)
+
+    def phantoms(self) -> dict[str, Source]:
+        """The corpus that stands in when none is given."""
+        return {"phantom": {"body": self.body}}
+
+    @property
+    def classes(self) -> list[str]:
+        """Names of the network's outputs."""
+        return self.manifest.classes
+
+    @property
+    def task(self) -> Task | None:
+        """What kind of labels the corpora have."""
+        return self.manifest.task
+
+    def train_dataloader(self) -> DataLoader[Batch]:
+        """Augmented films in a new order per epoch; continues where an interrupted run was."""
+        loader = self._loader("train")
+        if self.trainer is not None:
+            self._resume(loader.sampler)
+        return loader
+
+    def val_dataloader(self) -> DataLoader[Batch]:
+        """Validation films in manifest order."""
+        return self._loader("val")
+
+    def test_dataloader(self) -> DataLoader[Batch]:
+        """Test films in manifest order."""
+        return self._loader("test")
+
+    predict_dataloader = test_dataloader
+
+    def on_before_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
+        """Raises, or sets aside, what could not be read."""
+        for problem in batch.pop("unreadable", []):
+            self._set_aside(problem)
+        if not len(batch["image"]):
+            raise UserError("No film of a whole batch could be read; look at quarantine.txt in the run directory.")
+        return batch
+
+    def _loader(self, split: str) -> DataLoader[Batch]:
+        size = (self.img_size, self.img_size) if isinstance(self.img_size, int) else tuple(self.img_size)
+        rows, training = self.manifest.rows(split), split == "train"
+        if not len(rows):
+            raise UserError(f"These corpora have no film in the split {split!r}.")
+        transform = transforms.training(size, self.augment) if training else transforms.evaluation(size)
+        seed, trainer = int(os.environ.get("PL_GLOBAL_SEED", 0)), self.trainer
+        rank, world = (trainer.global_rank, trainer.world_size) if trainer is not None else (0, 1)
+        return DataLoader(
+            Films(self.manifest, transform, seed, self.limits),
+            self.batch_size,
+            sampler=EpochSampler(rows, seed, training, rank, world),
+            num_workers=self.workers,
+            collate_fn=collate,
+            drop_last=training and len(rows) // world >= self.batch_size,
+            pin_memory=torch.cuda.is_available(),
+            persistent_workers=False,
+            generator=torch.Generator().manual_seed(seed),
+        )
+
+    def _resume(self, sampler: Any) -> None:
+        """Tells the sampler how far Lightning's loops had come when the checkpoint was written."""
+        loop = self.trainer.fit_loop
+        epoch, batch = loop.epoch_progress.current, loop.epoch_loop.batch_progress.current
+        whole = len(sampler) // self.batch_size
+        if batch.processed >= max(1, whole):
+            sampler.resume(epoch.ready, 0)
+        else:
+            sampler.resume(epoch.processed, batch.processed * self.batch_size)
+
+    def _set_aside(self, problem: str) -> None:
+        if self.on_error == "raise":
+            raise UserError(f"{problem} To set such films aside and go on, add --data.on_error quarantine.")
+        if problem in self.quarantined:
+            return
+        self.quarantined.add(problem)
+        log.warning("Set aside: %s", problem)
+        with (Path(self.trainer.default_root_dir) / "quarantine.txt").open("a") as file:
+            file.write(problem + "\n")
+        if len(self.quarantined) > self.max_quarantine * len(self.manifest):
+            raise UserError(
+                f"{len(self.quarantined)} films cannot be read, more than {self.max_quarantine:.1%} of the corpora "
+                "(--data.max_quarantine); see quarantine.txt in the run directory."
+            )
+
+
+class ChestXrayDataModule(XrayDataModule):
+    """Chest films: what `XrayDataModule` says, with chest phantoms when no corpus is given."""
+
+    body = "chest"
+
+
+class ShoulderXrayDataModule(XrayDataModule):
+    """Shoulder films: what `XrayDataModule` says, with shoulder phantoms when no corpus is given."""
+
+    body = "shoulder"

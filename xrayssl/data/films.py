@@ -1,0 +1,82 @@
+"""Films of a manifest as a data set, and batches of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NotRequired, TypedDict
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from xrayssl.data.manifest import Manifest
+from xrayssl.data.radiograph import read, window
+from xrayssl.data.transforms import Transform
+from xrayssl.errors import UserError
+
+
+class Batch(TypedDict):
+    """What a method gets."""
+
+    image: Tensor  # uint8 (B, C, H, W)
+    label: Tensor  # float32 (B, K): 1, 0, NaN unknown
+    index: Tensor  # int64 (B,) manifest row
+    unreadable: NotRequired[list[str]]  # why films are missing from this batch; taken out by the data module
+
+
+class Sample(TypedDict):
+    """One film of a batch, or why there is none."""
+
+    image: np.ndarray | None
+    label: np.ndarray
+    index: int
+    problem: str
+
+
+class Films(Dataset[Sample]):
+    """Reads, windows and transforms films; an item is asked for as (epoch, row).
+
+    Args:
+        manifest: The table.
+        transform: From the uint8 film and a seed to the uint8 image of the network's size.
+        seed: Of augmentation; a film's draw depends on (seed, epoch, row) alone.
+        limits: Percentiles of the grey values that become black and white, 0-100.
+    """
+
+    def __init__(
+        self, manifest: Manifest, transform: Transform, seed: int = 0, limits: tuple[float, float] = (0.0, 100.0)
+    ) -> None:
+        self.paths = manifest.table["path"].to_numpy(object)
+        self.labels = manifest.labels()
+        self.transform, self.seed, self.limits = transform, seed, limits
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, key: tuple[int, int]) -> Sample:
+        epoch, row = key
+        sample: Sample = {"image": None, "label": self.labels[row], "index": row, "problem": ""}
+        try:
+            image = window(read(self.paths[row]), *self.limits)
+        except UserError as error:  # raised in the parent: through a worker it would arrive as a stack trace
+            return {**sample, "problem": str(error)}
+        return {**sample, "image": self.transform(image, film_seed(self.seed, epoch, row))}
+
+
+def film_seed(seed: int, epoch: int, row: int) -> int:
+    """A seed of 32 bits for one film in one epoch."""
+    return int(np.random.SeedSequence((seed, epoch, row)).generate_state(1)[0])
+
+
+def collate(samples: Sequence[Sample]) -> Batch:
+    """Joins the films that could be read; the others are named."""
+    good = [sample for sample in samples if sample["image"] is not None]
+    images = [torch.from_numpy(sample["image"])[None] for sample in good]
+    batch: Batch = {
+        "image": torch.stack(images) if images else torch.empty(0, dtype=torch.uint8),
+        "label": torch.from_numpy(np.array([sample["label"] for sample in good], np.float32)),
+        "index": torch.tensor([sample["index"] for sample in good], dtype=torch.int64),
+    }
+    problems = [sample["problem"] for sample in samples if sample["problem"]]
+    return {**batch, "unreadable": problems} if problems else batch

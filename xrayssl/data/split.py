@@ -1,0 +1,58 @@
+"""Splits by patient, deterministic in a seed, stratified by label."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from sklearn.model_selection import StratifiedGroupKFold
+
+from xrayssl.data.manifest import Manifest
+
+
+def assign(manifest: Manifest, val: float = 0.15, test: float = 0.2, seed: int = 0) -> Manifest:
+    """Gives every film without a split one, keeping patients whole and classes balanced.
+
+    Official splits stay. Where a corpus has a test list but no validation split, validation is cut from train.
+
+    Args:
+        manifest: With "" in the split column where a film is still unassigned.
+        val: Share of the unassigned (or, without any, of the training) patients for validation, 0-1.
+        test: Share of the unassigned patients for testing, 0-1, in a corpus that has no official test split.
+        seed: Of the shuffle; keep it fixed between the runs that you compare.
+    """
+    table = manifest.table.copy()
+    for _, rows in table.groupby("corpus").groups.items():
+        table.loc[rows, "split"] = _assign_corpus(table.loc[rows], manifest.classes, val, test, seed)
+    return Manifest(table, manifest.classes, manifest.task)
+
+
+def _assign_corpus(table: pd.DataFrame, classes: list[str], val: float, test: float, seed: int) -> pd.Series:
+    split = table["split"].copy()
+    if "test" not in set(split) and test:
+        split[_draw(table, split == "", classes, test, seed)] = "test"
+    split[split == ""] = "train"
+    if "val" not in set(split) and val:
+        split[_draw(table, split == "train", classes, val, seed)] = "val"
+    return split
+
+
+def _draw(table: pd.DataFrame, free: pd.Series, classes: list[str], share: float, seed: int) -> pd.Index:
+    """Whole patients out of the free rows, about the share given, at least one where there are two."""
+    pool = table[free]
+    patients = pool["patient"].nunique()
+    if patients < 2:
+        return pool.index[:0]
+    folds = int(np.clip(round(1 / share), 2, patients))
+    strata = _strata(pool, classes)
+    splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
+    _, drawn = next(splitter.split(pool, strata, pool["patient"]))
+    return pool.index[drawn]
+
+
+def _strata(pool: pd.DataFrame, classes: list[str]) -> np.ndarray:
+    """One stratum per film: its rarest positive class, so that rare findings reach every split."""
+    if not classes:
+        return np.zeros(len(pool), int)
+    labels = np.nan_to_num(pool[classes].to_numpy(np.float32))
+    rarity = np.where(labels > 0, 1.0 / np.maximum(labels.sum(axis=0), 1), 0.0)
+    return np.where(rarity.max(axis=1) > 0, rarity.argmax(axis=1) + 1, 0)

@@ -1,0 +1,145 @@
+"""A training stage: the step is written once, a method says only what its losses are."""
+
+from __future__ import annotations
+
+import logging
+import os
+from abc import abstractmethod
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import torch
+from lightning.pytorch import LightningModule
+from lightning.pytorch.utilities import rank_zero_info
+from torch import Tensor
+
+from xrayssl import handoff
+from xrayssl.backbone import Backbone
+from xrayssl.errors import UserError
+from xrayssl.optim import Optim
+
+log = logging.getLogger(__name__)
+Batch = Mapping[str, Any]
+
+
+class Method(LightningModule):
+    """A stage of training: a backbone, what a subclass puts on it, and `losses`.
+
+    A subclass defines `losses(batch)`; steps, logging, optimiser, normalisation, randomness, start from another
+    stage and the guard of resuming live here. Everything random in a step (masks, dropout, stochastic depth) is a
+    function of (seed, rank, epoch, batch): a resumed run draws what the uninterrupted one would have drawn.
+
+    Args:
+        backbone: Name of a timm network.
+        img_size: Height and width of the films in pixels; an int means a square.
+        in_chans: Channels of a film.
+        init_from: Where the backbone's weights come from: a backbone.safetensors, run directory or checkpoint;
+            "timm" for timm's pretrained weights; null for random ones.
+        optim: Optimiser and schedule.
+        drop_path: Rate of stochastic depth, 0-1.
+        compile: Run the backbone through torch.compile.
+    """
+
+    monitor: ClassVar[tuple[str, str] | None] = None
+    """Metric and mode ("max" or "min") that select the best checkpoint; None keeps the last."""
+
+    def __init__(
+        self,
+        backbone: str = "vit_small_patch16_224",
+        img_size: int | tuple[int, int] = 224,
+        in_chans: int = 1,
+        init_from: str | None = None,
+        optim: Optim = Optim(),  # noqa: B008 - frozen
+        drop_path: float = 0.0,
+        compile: bool = False,
+    ) -> None:
+        super().__init__()
+        self.backbone = Backbone(backbone, img_size, in_chans, drop_path, pretrained=init_from == "timm")
+        self.init_from = init_from
+        self.optim = optim
+        self.parents: list[dict[str, Any]] = []
+        if compile:
+            self.backbone.compile()
+
+    @abstractmethod
+    def losses(self, batch: Batch) -> dict[str, Tensor]:
+        """Losses and figures of a batch whose image is normalised, image_BCHW float; "loss" is minimised."""
+
+    def setup(self, stage: str) -> None:
+        """Starts a fit from another stage's backbone."""
+        if stage == "fit" and self.init_from not in (None, "timm"):
+            report, weights = handoff.load(self.backbone, self.init_from)
+            self.parents = weights.lineage()
+            rank_zero_info(str(report))
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Keys the randomness of this step, and returns its loss."""
+        torch.manual_seed(self._key(batch_idx))
+        losses = self._losses(batch)
+        self._log("train", losses, batch)
+        return losses["loss"]
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Logs the losses of a validation batch, with the same randomness in every epoch."""
+        with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
+            torch.manual_seed(batch_idx)
+            self._log("val", self._losses(batch), batch)
+
+    def configure_optimizers(self) -> Any:
+        """AdamW over the trainable parameters with its schedule per step."""
+        trainer, data = self.trainer, getattr(self.trainer, "datamodule", None)
+        batch = getattr(data, "batch_size", 1) * trainer.accumulate_grad_batches * trainer.world_size
+        steps = int(trainer.estimated_stepping_batches)
+        per_epoch = steps / max(1, trainer.max_epochs or 1)
+        optimizer, scheduler = self.optim.build(self, self.backbone, batch, steps, per_epoch)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Writes what `on_load_checkpoint` checks."""
+        checkpoint["xrayssl"] = {
+            "version": handoff.VERSION,
+            "method": _path(type(self)),
+            "backbone": {**handoff.describe_backbone(self.backbone), "method": type(self).__name__, "parents": self.parents},
+        }
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuses to resume a run of another method or another network.
+
+        Raises:
+            UserError: With the flag that was meant.
+        """
+        header = checkpoint.get("xrayssl", {})
+        theirs, ours = header.get("method", "another program"), _path(type(self))
+        if theirs != ours:
+            raise UserError(
+                f"--ckpt_path resumes the same run, but this checkpoint is of {theirs} and the config is of {ours}; "
+                "to start from its backbone, pass it as --model.init_from instead."
+            )
+        network = header["backbone"]["architecture"]
+        if network != self.backbone.architecture:
+            raise UserError(f"The checkpoint holds a {network}, the config asks for a {self.backbone.architecture}.")
+        self.parents = header["backbone"]["parents"]
+        self.backbone.mean.copy_(torch.tensor(header["backbone"]["mean"]))
+        self.backbone.std.copy_(torch.tensor(header["backbone"]["std"]))
+
+    def _losses(self, batch: Batch) -> dict[str, Tensor]:
+        return self.losses({**batch, "image": self.backbone.normalize(batch["image"])})
+
+    def _key(self, batch_idx: int) -> int:
+        """A seed for (seed, rank, epoch, batch), spread by Knuth's multiplicative hash."""
+        seed = int(os.environ.get("PL_GLOBAL_SEED", 0))
+        key = 0
+        for part in (seed, self.global_rank, self.current_epoch, batch_idx):
+            key = (key * 6364136223846793005 + part + 1442695040888963407) % 2**63
+        return key
+
+    def _log(self, stage: str, losses: Mapping[str, Tensor], batch: Batch) -> None:
+        for name, value in losses.items():
+            self.log(
+                f"{stage}/{name}", value, on_step=False, on_epoch=True, prog_bar=name == "loss",
+                batch_size=len(batch["image"]), sync_dist=stage != "train",
+            )  # fmt: skip
+
+
+def _path(kind: type) -> str:
+    return f"{kind.__module__}.{kind.__qualname__}"

@@ -1,0 +1,137 @@
+"""From a backbone to labels."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+
+from xrayssl import results
+from xrayssl.errors import UserError
+from xrayssl.heads import LinearHead
+from xrayssl.methods.base import Batch, Method
+from xrayssl.metrics import Gathered, Predictions, auroc
+
+
+class Finetune(Method):
+    """Trains a classifier on a backbone, or only its linear layer, and predicts (recipe: Xiao et al. 2022,
+    arXiv:2210.12843, appendix).
+
+    Args:
+        classes: Names of the outputs; taken from the data.
+        task: "multilabel" (binary cross-entropy per class, unknown labels left out) or "multiclass"
+            (cross-entropy); taken from the data.
+        mode: "full" trains everything, "linear" keeps the backbone as it is.
+        **kwargs: See `Method`.
+
+    Raises:
+        UserError: If the data have no labels.
+    """
+
+    monitor: ClassVar[tuple[str, str] | None] = ("val/auroc", "max")
+
+    def __init__(
+        self,
+        classes: list[str] | None = None,
+        task: Literal["multilabel", "multiclass"] | None = None,
+        mode: Literal["full", "linear"] = "full",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        if not classes or task is None:
+            raise UserError("Fine-tuning needs labels, and these corpora have none in common; see --data.corpora.")
+        self.classes, self.task, self.mode = list(classes), task, mode
+        self.head = LinearHead(self.backbone.width, len(classes), standardize=mode == "linear")
+        self.predictions = Predictions()
+        if mode == "linear":
+            self.backbone.requires_grad_(False)
+
+    def train(self, training: bool = True) -> Finetune:
+        """Sets the mode; a frozen backbone stays in evaluation, or its batch norm would move."""
+        super().train(training)
+        self.backbone.train(training and self.mode == "full")
+        return self
+
+    def forward(self, image_BCHW: Tensor) -> Tensor:
+        """Logits (B, K) of normalised films."""
+        return self.head(self.backbone(image_BCHW)).float()
+
+    def losses(self, batch: Batch) -> dict[str, Tensor]:
+        """Cross-entropy over the known labels."""
+        return {"loss": self._loss(self(batch["image"]), batch["label"])}
+
+    def probabilities(self, logits_BK: Tensor) -> Tensor:
+        """Probabilities (B, K): they sum to 1 for classes, each stands alone for findings."""
+        return logits_BK.softmax(dim=1) if self.task == "multiclass" else logits_BK.sigmoid()
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Logs the loss and keeps the predictions."""
+        self._evaluate("val", batch)
+
+    def test_step(self, batch: Batch, batch_idx: int) -> None:
+        """Logs the loss and keeps the predictions."""
+        self._evaluate("test", batch)
+
+    def on_validation_epoch_end(self) -> None:
+        """Logs the macro AUROC over the classes that the validation films define; it selects the checkpoint."""
+        films = self.predictions.compute()
+        self.predictions.reset()
+        auroc_K = torch.tensor([auroc(p, y) for p, y in zip(films.probability.T, films.label.T, strict=True)])
+        self.log("val/auroc", auroc_K.nanmean(), prog_bar=True)
+        if self.trainer.state.fn == "validate":
+            self._write(films, "val")
+
+    def on_test_epoch_end(self) -> None:
+        """Writes predictions.parquet and metrics.json into the run, and logs the figures."""
+        films = self.predictions.compute()
+        self.predictions.reset()
+        self._write(films, "test")
+
+    def predict_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Probabilities (B, K)."""
+        return self.probabilities(self(self.backbone.normalize(batch["image"])))
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Adds the names of the outputs."""
+        super().on_save_checkpoint(checkpoint)
+        checkpoint["xrayssl"].update(classes=self.classes, task=self.task)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuses a head for other classes.
+
+        Raises:
+            UserError: If names, order or task differ.
+        """
+        super().on_load_checkpoint(checkpoint)
+        theirs = checkpoint["xrayssl"]["classes"]
+        if theirs != self.classes:
+            raise UserError(
+                f"The checkpoint names {', '.join(theirs)}; these data have {', '.join(self.classes)}. "
+                "Choose them with --data.labels."
+            )
+
+    def _evaluate(self, stage: str, batch: Batch) -> None:
+        logits_BK = self(self.backbone.normalize(batch["image"]))
+        self._log(stage, {"loss": self._loss(logits_BK, batch["label"])}, batch)
+        self.predictions.update(batch["index"], self.probabilities(logits_BK), batch["label"])
+
+    def _write(self, films: Gathered, split: str) -> None:
+        if not self.trainer.is_global_zero:
+            return
+        folder, table = Path(self.trainer.default_root_dir), self.trainer.datamodule.manifest.table
+        figures = results.write(folder, films, table, self.task, self.classes, split)["metrics"]
+        for logger in self.loggers:
+            logger.log_metrics({f"{split}/{name}": entry["value"] for name, entry in figures.items()})
+
+    def _loss(self, logits_BK: Tensor, label_BK: Tensor) -> Tensor:
+        known_BK = ~label_BK.isnan()
+        if self.task == "multiclass":
+            row_B = known_BK.all(dim=1)
+            terms = nn.functional.cross_entropy(logits_BK[row_B], label_BK[row_B], reduction="none")
+        else:
+            terms = nn.functional.binary_cross_entropy_with_logits(
+                logits_BK[known_BK], label_BK[known_BK], reduction="none"
+            )
+        return terms.sum() / max(1, terms.numel())

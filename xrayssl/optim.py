@@ -1,0 +1,95 @@
+"""Parameter groups and the learning-rate schedule of masked autoencoders and their fine-tuning."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from timm.optim import param_groups_layer_decay
+from torch import nn
+from torch.optim import AdamW
+from torch.optim.lr_scheduler import LambdaLR
+
+from xrayssl.backbone import Backbone
+
+
+@dataclass(frozen=True)
+class Optim:
+    """AdamW with linear warm-up and a half cosine (Loshchilov & Hutter 2017).
+
+    Args:
+        lr: Peak learning rate; with `reference_batch`, the rate per that many films.
+        reference_batch: Scale lr by effective batch / reference_batch (Goyal et al. 2017); null takes lr as it is.
+        weight_decay: Of weights; biases, norms, positions and class tokens have none.
+        betas: Of AdamW.
+        warmup_epochs: Of linear warm-up, may be a fraction.
+        min_lr: Where the cosine ends.
+        layer_decay: Factor of the rate from one layer to the one below it (Bao et al. 2021, BEiT); null is 1.
+        min_layer_scale: Floor of that factor's product; deep CNNs have a hundred layers.
+    """
+
+    lr: float = 1.5e-4
+    reference_batch: int | None = None
+    weight_decay: float = 0.05
+    betas: tuple[float, float] = (0.9, 0.95)
+    warmup_epochs: float = 5.0
+    min_lr: float = 0.0
+    layer_decay: float | None = None
+    min_layer_scale: float = 1e-3
+
+    def peak(self, effective_batch: int) -> float:
+        """The peak learning rate at an effective batch (films x accumulation x processes)."""
+        return self.lr * effective_batch / self.reference_batch if self.reference_batch else self.lr
+
+    def build(
+        self, module: nn.Module, backbone: Backbone, effective_batch: int, steps: int, steps_per_epoch: float
+    ) -> tuple[AdamW, LambdaLR]:
+        """The optimiser over all trainable parameters of a module, and its schedule per step."""
+        lr = self.peak(effective_batch)
+        optimizer = AdamW(self._groups(module, backbone, lr), lr=lr, betas=self.betas)
+        warmup = round(min(self.warmup_epochs * steps_per_epoch, steps))
+        floor = self.min_lr / lr
+        return optimizer, LambdaLR(optimizer, lambda step: warmup_cosine(step, warmup, steps, floor))
+
+    def _groups(self, module: nn.Module, backbone: Backbone, lr: float) -> list[dict[str, Any]]:
+        if self.layer_decay is None:
+            return _decay_groups(module, self.weight_decay, _exempt(backbone))
+        # timm only tags lr_scale: torch's schedulers never read it, so the rates are multiplied here.
+        groups = param_groups_layer_decay(
+            backbone.network,
+            weight_decay=self.weight_decay,
+            layer_decay=self.layer_decay,
+            min_scale=self.min_layer_scale,
+            no_weight_decay_list=_exempt(backbone, prefix=""),
+        )
+        layers = [{**group, "lr": lr * group["lr_scale"]} for group in groups]
+        inside = {id(parameter) for parameter in backbone.parameters()}
+        return layers + _decay_groups(module, self.weight_decay, set(), inside)
+
+
+def warmup_cosine(step: int, warmup: int, total: int, floor: float = 0.0) -> float:
+    """Factor of the learning rate: linear to 1 over the warm-up, then half a cosine to the floor at the last step."""
+    if step < warmup:
+        return (step + 1) / warmup
+    progress = min(1.0, (step - warmup) / max(1, total - warmup))
+    return floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * progress))
+
+
+def _exempt(backbone: Backbone, prefix: str = "backbone.network.") -> set[str]:
+    names = backbone.network.no_weight_decay() if hasattr(backbone.network, "no_weight_decay") else set()
+    return {prefix + name for name in names}
+
+
+def _decay_groups(
+    module: nn.Module, weight_decay: float, exempt: set[str], done: set[int] | None = None
+) -> list[dict[str, Any]]:
+    groups: dict[bool, list[nn.Parameter]] = {True: [], False: []}
+    for name, parameter in module.named_parameters():
+        if parameter.requires_grad and id(parameter) not in (done or ()):
+            groups[parameter.ndim > 1 and name not in exempt].append(parameter)
+    return [
+        {"params": parameters, "weight_decay": weight_decay if decays else 0.0}
+        for decays, parameters in groups.items()
+        if parameters
+    ]

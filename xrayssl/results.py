@@ -1,0 +1,65 @@
+"""What an evaluation leaves in its run: predictions.parquet and metrics.json, both versioned.
+
+predictions.parquet: index, film, patient, study, split, and label/<class> and probability/<class> per class; its
+schema says the version, the task and the classes under the key `xrayssl`. metrics.json: see `intervals.evaluate`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow
+import pyarrow.parquet
+
+from xrayssl.metrics import Gathered, evaluate
+
+VERSION = 1
+PREDICTIONS, METRICS = "predictions.parquet", "metrics.json"
+
+
+def write(folder: Path, films: Gathered, table: pd.DataFrame, task: str, classes: list[str], split: str) -> dict[str, Any]:
+    """Writes the predictions and their figures with intervals.
+
+    Args:
+        folder: Of the run.
+        films: Every film once; probability (N, K) and label (N, K).
+        table: The manifest's rows, found by `films.index`; path, patient, study and split are read.
+        task: "multilabel" or "multiclass".
+        classes: Names of the K columns.
+        split: That was evaluated.
+
+    Returns:
+        The content of metrics.json.
+    """
+    rows = table.iloc[films.index]
+    predictions = pd.DataFrame({"index": films.index, "film": rows["path"].to_numpy()})
+    for column in ("patient", "study", "split"):
+        predictions[column] = rows[column].to_numpy()
+    for kind, values in (("label", films.label), ("probability", films.probability)):
+        for name, column in zip(classes, values.T, strict=True):
+            predictions[f"{kind}/{name}"] = column
+    _write_parquet(predictions, folder / PREDICTIONS, {"version": VERSION, "task": task, "classes": classes})
+    figures = evaluate(films.probability, films.label, np.asarray(predictions["patient"]), task, classes)
+    figures = {**figures, "split": split}
+    write_json(folder / METRICS, figures)
+    return figures
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Writes JSON that appears whole or not at all."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    partial.write_text(json.dumps(content, indent=1) + "\n")
+    os.replace(partial, path)
+
+
+def _write_parquet(table: pd.DataFrame, path: Path, header: dict[str, Any]) -> None:
+    arrow = pyarrow.Table.from_pandas(table, preserve_index=False)
+    arrow = arrow.replace_schema_metadata({**(arrow.schema.metadata or {}), b"xrayssl": json.dumps(header).encode()})
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    pyarrow.parquet.write_table(arrow, partial)
+    os.replace(partial, path)

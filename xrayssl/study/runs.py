@@ -1,0 +1,186 @@
+"""Read what a run left behind; a run directory that makes no sense is refused with a sentence."""
+
+import hashlib
+import json
+import re
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow
+import pyarrow.parquet
+
+from xrayssl.errors import UserError
+
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What a network said of each film: predictions.parquet."""
+
+    table: pd.DataFrame
+    task: str
+    classes: list[str]
+
+    def matrix(self, kind: str) -> np.ndarray:
+        """The columns `label/...` or `probability/...`, float64 (N, K)."""
+        return self.table[[f"{kind}/{name}" for name in self.classes]].to_numpy(np.float64)
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run directory.
+
+    Args:
+        folder: The directory.
+        record: run.json.
+        curves: metrics.csv; empty if there is none.
+        figures: metrics.json with intervals, of the test if there was one; None before a test.
+        tested: run.json of the test, or the run's own.
+        predictions: What was said of the test films, or None.
+    """
+
+    folder: Path
+    record: dict[str, Any]
+    curves: pd.DataFrame
+    figures: dict[str, Any] | None
+    tested: dict[str, Any]
+    predictions: Predictions | None
+
+    @property
+    def name(self) -> str:
+        """The config's name, or the directory's."""
+        return str(self.record.get("config") or self.folder.name)
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """What the run learned from."""
+        return _mapping(self.record, "data")
+
+    @property
+    def phantoms(self) -> bool:
+        """Whether any film was drawn by the computer."""
+        corpora = [_mapping(record, "data").get("corpora", ()) for record in (self.record, self.tested)]
+        return any("phantom" in str(name).lower() for names in corpora for name in names)
+
+    @property
+    def parents(self) -> list[str]:
+        """Checksums of the weights it started from, nearest last."""
+        entries = self.record.get("parents") or []
+        return [str(entry.get("sha256") if isinstance(entry, dict) else entry) for entry in entries]
+
+    @cached_property
+    def weights(self) -> str | None:
+        """Checksum of the backbone it produced."""
+        path = self.folder / "backbone.safetensors"
+        if not path.is_file():
+            return None
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+
+    @property
+    def pictures(self) -> dict[str, list[Path]]:
+        """Pictures by subject (`reconstruction`), each subject by ascending epoch."""
+        subjects: dict[str, list[Path]] = {}
+        for path in sorted(self.folder.glob("figures/*.png"), key=lambda path: _natural(path.stem)):
+            subjects.setdefault(re.sub(r"[-_]?(epoch|step)?[-_=]?\d+$", "", path.stem), []).append(path)
+        return subjects
+
+
+def read_run(folder: Path) -> Run:
+    """Read a run directory.
+
+    Raises:
+        UserError: If it is no run directory, or one of its files does not hold what it should.
+    """
+    if not (folder / "run.json").is_file():
+        raise UserError(
+            f"{folder} is not a run directory: it has no run.json. Name a folder that a run has written."
+        )
+    test = folder / "test" if (folder / "test" / "metrics.json").is_file() else folder
+    record = _json(folder / "run.json")
+    figures = _figures(test / "metrics.json")
+    return Run(
+        folder,
+        record,
+        _curves(folder / "metrics.csv"),
+        figures if figures and "interval" in figures else None,
+        _json(test / "run.json") if test != folder and (test / "run.json").is_file() else record,
+        _predictions(test / "predictions.parquet"),
+    )
+
+
+def _natural(text: str) -> list[tuple[int, str]]:
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", text)]
+
+
+def _mapping(record: dict[str, Any], key: str) -> dict[str, Any]:
+    value = record.get(key) or {}
+    return value if isinstance(value, dict) else {}
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"{path} cannot be read as JSON ({error}); the run may have been interrupted."
+        ) from None
+    if not isinstance(content, dict):
+        raise UserError(f"{path} should hold a JSON object and does not; was it edited by hand?")
+    if content.get("version", VERSION) != VERSION:
+        raise UserError(
+            f"{path} is of version {content['version']}, and only {VERSION} is understood: update xrayssl."
+        )
+    return content
+
+
+def _figures(path: Path) -> dict[str, Any] | None:
+    if not path.is_file():
+        return None
+    content = _json(path)
+    entries = content.get("metrics")
+    if not isinstance(entries, dict) or not all(_is_figure(entry) for entry in entries.values()):
+        raise UserError(f"{path} holds no table of metrics with value, low and high; test the run again.")
+    if "interval" in content and not isinstance(content["interval"], dict):
+        raise UserError(f"{path} does not say how its intervals were made; test the run again.")
+    return content
+
+
+def _is_figure(entry: Any) -> bool:
+    keys = ("value", "low", "high")
+    return isinstance(entry, dict) and all(isinstance(entry.get(key), float | int | None) for key in keys)
+
+
+def _curves(path: Path) -> pd.DataFrame:
+    if not path.is_file() or path.stat().st_size == 0:
+        return pd.DataFrame()
+    try:
+        table = pd.read_csv(path)
+    except (ValueError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is not a table of numbers ({error}).") from None
+    numbers: pd.DataFrame = table.apply(pd.to_numeric, errors="coerce")
+    return numbers.replace([np.inf, -np.inf], np.nan)
+
+
+def _predictions(path: Path) -> Predictions | None:
+    if not path.is_file():
+        return None
+    try:
+        content = pyarrow.parquet.read_table(path)
+        meta = json.loads((content.schema.metadata or {}).get(b"xrayssl", b"null"))
+    except (OSError, ValueError, pyarrow.ArrowException) as error:
+        raise UserError(
+            f"{path} cannot be read ({str(error).splitlines()[0]}); test the run again."
+        ) from None
+    if not isinstance(meta, dict) or not isinstance(meta.get("classes"), list):
+        raise UserError(f"{path} does not name its classes; test the run again.")
+    wanted = ["index", "film", "patient"]
+    wanted += [f"{kind}/{name}" for kind in ("label", "probability") for name in meta["classes"]]
+    if missing := [name for name in wanted if name not in content.column_names]:
+        raise UserError(f"{path} lacks the column {missing[0]!r}; test the run again.")
+    return Predictions(content.to_pandas(), str(meta.get("task")), [str(name) for name in meta["classes"]])
