@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import tempfile
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -51,7 +50,7 @@ def load(path: Path, map_location: Any = "cpu") -> dict[str, Any]:
         raise UserError(f"{path}: there is no such checkpoint.")
     try:
         content = torch.load(path, map_location=map_location, weights_only=True)
-    except (UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+    except Exception as error:  # foreign bytes can fail anywhere in the unpickler, with any exception
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise UserError(f"{path}: no readable checkpoint, it may be truncated or hold code ({reason}).") from None
     if not isinstance(content, dict) or "state_dict" not in content:

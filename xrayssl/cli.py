@@ -1,4 +1,4 @@
-"""The front door: verbs, configuration names, "did you mean". Standard library only; a verb's module is imported late."""
+"""The front door: verbs and "did you mean". Standard library only; a verb's module is imported late."""
 
 import importlib
 import json
@@ -138,7 +138,8 @@ def inspect_file(argv: list[str]) -> int:
 
 
 def readable(facts: dict[str, Any]) -> str:
-    """Sets out facts one a line, nested ones indented, longest-lived first as given."""
+    """Sets out facts one a line; the tensors' names are only counted."""
+    facts = {key: value for key, value in facts.items() if key != "keys"}
     width = max((len(str(key)) for key in facts), default=0)
     return "".join(f"{key!s:<{width}}  {spell(value)}\n" for key, value in facts.items())
 

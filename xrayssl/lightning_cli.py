@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
-from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from xrayssl import diagnose, rundir
 from xrayssl.callbacks import BackboneExport
@@ -57,6 +57,7 @@ class XrayCLI(LightningCLI):
         self.request = request
         self.run: Path
         method, data = base_classes()
+        self.bases: dict[str, type] = {"model": method, "data": data}
         quiet = {"exit_on_error": False}
         super().__init__(
             method,
@@ -68,6 +69,7 @@ class XrayCLI(LightningCLI):
             subclass_mode_model=True,
             subclass_mode_data=True,
             auto_configure_optimizers=False,
+            load_from_checkpoint_support=False,  # hyperparameters live in config.yaml, not in checkpoints
             args=[request.verb, *request.words],
         )
 
@@ -83,13 +85,12 @@ class XrayCLI(LightningCLI):
         Raises:
             UserError: With every mistake at once.
         """
-        bases = {"model": self._model_class, "data": self._datamodule_class}
         known = self._parser(self.request.verb)
         words = args[1:]
         try:
             self.config = parser.parse_args(args)
         except (ArgumentError, UserError) as error:
-            problems = diagnose.explain(words, bases, known)
+            problems = diagnose.explain(words, self.bases, known)
             raise UserError(*diagnose.derived(words, LINKS), *(problems or [diagnose.shortened(error)])) from None
         diagnose.refuse(diagnose.derived(words, LINKS))
 
@@ -133,7 +134,9 @@ class XrayCLI(LightningCLI):
 
     def after_fit(self) -> None:
         """Says where the run is and what to type next."""
-        if self.trainer.is_global_zero:
+        if self.trainer.fast_dev_run:
+            log.info("The trial went through; leave out --trainer.fast_dev_run to train.")
+        elif self.trainer.is_global_zero:
             log.info("The run is in %s. Next: %s", shown(self.run), next_command(self.model, self.run, self.request))
 
     def _loggers(self, asked: Any) -> Any:

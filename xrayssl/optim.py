@@ -36,7 +36,7 @@ class Optim:
     warmup_epochs: float = 5.0
     min_lr: float = 0.0
     layer_decay: float | None = None
-    min_layer_scale: float = 1e-3
+    min_layer_scale: float = 1e-4
 
     def peak(self, effective_batch: int) -> float:
         """The peak learning rate at an effective batch (films x accumulation x processes)."""
@@ -55,15 +55,16 @@ class Optim:
     def _groups(self, module: nn.Module, backbone: Backbone, lr: float) -> list[dict[str, Any]]:
         if self.layer_decay is None:
             return _decay_groups(module, self.weight_decay, _exempt(backbone))
-        # timm only tags lr_scale: torch's schedulers never read it, so the rates are multiplied here.
+        # timm only tags lr_scale: torch's schedulers never read it, so the rates are multiplied here; and it counts
+        # from the backbone's last layer, above which our head is one layer more.
         groups = param_groups_layer_decay(
             backbone.network,
             weight_decay=self.weight_decay,
             layer_decay=self.layer_decay,
-            min_scale=self.min_layer_scale,
             no_weight_decay_list=_exempt(backbone, prefix=""),
         )
-        layers = [{**group, "lr": lr * group["lr_scale"]} for group in groups]
+        scales = [max(self.min_layer_scale, self.layer_decay * group["lr_scale"]) for group in groups]
+        layers = [{**group, "lr": lr * scale} for group, scale in zip(groups, scales, strict=True)]
         inside = {id(parameter) for parameter in backbone.parameters()}
         return layers + _decay_groups(module, self.weight_decay, set(), inside)
 

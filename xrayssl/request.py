@@ -173,9 +173,7 @@ def _run(verb: str, runs: Sequence[str], problems: list[str]) -> Path | None:
     return run
 
 
-def _checkpoint(
-    verb: str, given: Sequence[str], run: Path | None, problems: list[str], wanted: bool
-) -> Path | None:
+def _checkpoint(verb: str, given: Sequence[str], run: Path | None, problems: list[str], wanted: bool) -> Path | None:
     """Finds the checkpoint: the file that is named, or the run's best, or its last."""
     word = given[-1] if given else None
     if word is None and run is None:

@@ -83,6 +83,18 @@ def follow(out: str | None) -> Path:
     raise UserError("several processes cannot agree on a folder for this run; name it with --out DIR.")
 
 
+def abandon() -> None:
+    """Removes the folder of a run that was refused before it did anything, so that its name is free again."""
+    if rank() > 0 or VARIABLE not in os.environ:
+        return
+    run = Path(os.environ[VARIABLE])
+    written = {path.name for path in run.iterdir()} if run.is_dir() else {""}
+    if written <= {"run.json", "config.yaml"}:
+        for name in written:
+            (run / name).unlink()
+        run.rmdir()
+
+
 def rendezvous() -> Any:
     """Connects to the key-value store that torchrun's agent keeps for its processes, or None without torchrun."""
     if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
@@ -151,5 +163,6 @@ def processor() -> str:
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
-        return platform.processor()
-    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.processor())
+        lines = []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor()

@@ -12,15 +12,22 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from xrayssl import rundir
+from xrayssl.errors import UserError
 from xrayssl.request import Request, understand
 
 TERMINATED = 143
 CHATTER = ("\U0001f4a1 Tip", "TPU available", "Loading `train_dataloader` to estimate")
-NOISE = (
+NOISE = (  # (message, module that warns): what Lightning does to its own dependencies, and advice we have decided on
+    (r"\s*By default only one JsonargparseDeprecationWarning", ".*"),
+    (r"\s*``instantiate_classes`` was deprecated", ".*"),
+    (r"\s*skip_none parameter was deprecated", ".*"),
     (r"`isinstance\(treespec, LeafSpec\)` is deprecated", ".*"),
     ("The number of training batches .* is smaller than the logging interval", "lightning"),
     ("The '.*_dataloader' does not have many workers", "lightning"),
     ("The dirpath has changed", "lightning"),
+    (r"`ModelCheckpoint\(monitor=.* could not find", "lightning"),  # without validation; with it, Lightning raises
+    ("It is recommended to use `self.log", "lightning"),
+    ("Be aware that when using `ckpt_path`, callbacks used to create", "lightning"),
     ("Experiment logs directory .* exists and is not empty", "lightning"),
     ("Checkpoint directory .* exists and is not empty", "lightning"),
 )
@@ -105,6 +112,9 @@ def perform(request: Request) -> int:
 
     try:
         start(request)
+    except UserError:
+        rundir.abandon()
+        raise
     except SystemExit as end:
         if isinstance(end.__context__, KeyboardInterrupt):
             restore_interrupt()

@@ -1,5 +1,6 @@
 """The report is one page that fetches nothing, says how sure it is and leaves out what a run lacks."""
 
+import hashlib
 import json
 import re
 
@@ -12,7 +13,11 @@ from PIL import Image
 
 from xrayssl.errors import UserError
 from xrayssl.intervals import evaluate
+from xrayssl.study.figures import curve_panels, ticks
+from xrayssl.study.films import choose
+from xrayssl.study.markup import Markup, element
 from xrayssl.study.report import report_command, write_report
+from xrayssl.study.runs import Predictions
 
 CLASSES = ["normal", "effusion <5 mm & more"]
 
@@ -99,7 +104,8 @@ def test_every_figure_stands_with_its_interval(page, tested):
 
 def test_the_summary_says_in_words_what_was_reached_and_how_surely(page):
     assert re.search(
-        r"macro AUROC of 0\.\d{3} \(95 % interval 0\.\d{3} to [01]\.\d{3}\) on 24 films of 12 patients", page
+        r"macro AUROC of 0\.\d{3} \(95.% interval 0\.\d{3} to [01]\.\d{3}\) on 24 test films of 12 patients",
+        page,
     )
 
 
@@ -136,8 +142,7 @@ def test_phantoms_are_named_as_phantoms(page, tmp_path):
 def test_a_run_that_starts_from_another_links_to_it(tmp_path):
     first, second = make_run(tmp_path / "a"), tmp_path / "b"
     (first / "backbone.safetensors").write_bytes(b"weights")
-    checksum = "9eaa" if False else __import__("hashlib").sha256(b"weights").hexdigest()
-    make_run(second, parents=[checksum], config="finetune_chest")
+    make_run(second, parents=[hashlib.sha256(b"weights").hexdigest()], config="finetune_chest")
     assert (
         'href="#run-1">run 1, mae_chest' in write_report([first, second], tmp_path / "page.html").read_text()
     )
@@ -154,6 +159,49 @@ def test_the_verb_writes_into_the_last_run_and_says_where(tested, capsys, tmp_pa
     run = make_run(tmp_path)
     assert report_command([str(tested), str(run)]) == 0
     assert capsys.readouterr().out.strip() == str(run / "report.html") and (run / "report.html").is_file()
+
+
+def test_a_validation_without_intervals_is_no_result(tmp_path):
+    run = make_run(tmp_path)
+    write_json(
+        run / "metrics.json",
+        evaluate([[0.9], [0.1]], [[1], [0]], list("ab"), "multilabel", ["x"], resamples=0),
+    )
+    assert 'class="forest' not in write_report([run], tmp_path / "page.html").read_text()
+
+
+def test_few_films_are_marked_as_too_few_for_an_interval(page, tmp_path):
+    assert 'class="forest few"' not in page and "too narrow" not in page
+    page = write_report([add_test(make_run(tmp_path), films=12)], tmp_path / "page.html").read_text()
+    assert page.count('class="forest few"') == 2 and "fewer than 10 films" in page
+
+
+def test_a_multilabel_film_is_right_only_if_every_known_finding_is():
+    table = pd.DataFrame({"patient": list("abcd"), "film": "x", "index": range(4)})
+    for name, label, probability in (
+        ("m", [1, 1, 0, np.nan], [0.9, 0.9, 0.2, 0.1]),
+        ("n", [0, 1, 0, np.nan], [0.1, 0.2, 0.1, 0]),
+    ):
+        table[f"label/{name}"], table[f"probability/{name}"] = label, probability
+    groups = choose(Predictions(table, "multilabel", ["m", "n"]), each=2)
+    assert groups == {"Confident and right": [0, 2], "Confident and wrong": [1]}  # of film 3 nothing is known
+
+
+def test_ticks_are_round_and_span_the_numbers():
+    assert ticks(0.63, 0.94) == [0.6, 0.7, 0.8, 0.9, 1.0]
+    assert ticks(3.0, 3.0)[0] < 3 < ticks(3.0, 3.0)[-1]
+
+
+def test_a_long_curve_is_thinned_and_keeps_its_ends():
+    steps = np.arange(50_000)
+    table = pd.DataFrame({"epoch": steps // 1000, "step": steps, "train/loss": 1.0 - steps / 50_000})
+    panel = curve_panels(table)["loss"]
+    assert len(panel) < 10_000 and "train ends at 0.00" in panel
+
+
+def test_an_element_escapes_all_but_markup():
+    made = element("p", "a<b", Markup("<br>"), None, ["&"], title='"', class_="x")
+    assert made == '<p title="&quot;" class="x">a&lt;b<br>&amp;</p>'
 
 
 def spoil(name, content):

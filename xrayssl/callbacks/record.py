@@ -80,7 +80,8 @@ class RunRecord(Callback):
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Records that the run did not finish."""
-        self._end(trainer, "interrupted" if isinstance(exception, KeyboardInterrupt) else "failed")
+        stopped = isinstance(exception, KeyboardInterrupt | SystemExit)  # Lightning's SIGTERMException is the latter
+        self._end(trainer, "interrupted" if stopped else "failed")
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Records that the run is finished."""
@@ -111,7 +112,7 @@ class LearningRate(Callback):
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Logs the rate of the epoch's last step."""
         if trainer.optimizers:
-            pl_module.log("lr", max(group["lr"] for group in trainer.optimizers[0].param_groups))
+            pl_module.log("lr", max(group["lr"] for group in trainer.optimizers[0].param_groups), sync_dist=True)
 
 
 def lineage(model: LightningModule) -> dict[str, Any]:
@@ -154,7 +155,7 @@ class LastCheckpoint(ModelCheckpoint):
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Keeps the work, where every process is there to agree."""
-        together = trainer.world_size == 1 or isinstance(exception, KeyboardInterrupt)
+        together = trainer.world_size == 1 or isinstance(exception, KeyboardInterrupt | SystemExit)
         if together and not isinstance(exception, UserError):
             super().on_exception(trainer, pl_module, exception)
 

@@ -9,11 +9,10 @@ from typing import Any, ClassVar, Literal
 
 import torch
 from lightning.pytorch import LightningDataModule
-from torch.utils.data import DataLoader
 
 from xrayssl.data import transforms
 from xrayssl.data.corpora import Source, gather
-from xrayssl.data.films import Batch, Films, collate
+from xrayssl.data.films import Batch, FilmLoader, Films
 from xrayssl.data.manifest import Manifest, Task, select
 from xrayssl.data.sampler import EpochSampler
 from xrayssl.data.split import assign
@@ -66,6 +65,8 @@ class XrayDataModule(LightningDataModule):
         self.workers = min(8, os.cpu_count() or 1) if num_workers is None else num_workers
         self.on_error, self.max_quarantine = on_error, max_quarantine
         self.quarantined: set[str] = set()
+        self._train: FilmLoader | None = None
+        self._resumed: dict[str, Any] = {}
         if not corpora:
             log.warning("No --data.corpora given: the films are rendered phantoms, not patients.")
         self.manifest: Manifest = assign(select(gather(self.corpora), labels), val, test, split_seed)
@@ -84,18 +85,26 @@ class XrayDataModule(LightningDataModule):
         """What kind of labels the corpora have."""
         return self.manifest.task
 
-    def train_dataloader(self) -> DataLoader[Batch]:
-        """Augmented films in a new order per epoch; continues where an interrupted run was."""
-        loader = self._loader("train")
-        if self.trainer is not None:
-            self._resume(loader.sampler)
-        return loader
+    def train_dataloader(self) -> FilmLoader:
+        """Augmented films in a new order per epoch; goes on where an interrupted run was."""
+        self._train = self._loader("train")
+        if self._resumed:
+            self._train.load_state_dict(self._resumed)
+        return self._train
 
-    def val_dataloader(self) -> DataLoader[Batch]:
+    def state_dict(self) -> dict[str, Any]:
+        """How far the training films have come."""
+        return self._train.state_dict() if self._train is not None else {}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Goes on there. Lightning restores the loader itself only if nothing has asked for its length before."""
+        self._resumed = state_dict
+
+    def val_dataloader(self) -> FilmLoader:
         """Validation films in manifest order."""
         return self._loader("val")
 
-    def test_dataloader(self) -> DataLoader[Batch]:
+    def test_dataloader(self) -> FilmLoader:
         """Test films in manifest order."""
         return self._loader("test")
 
@@ -109,7 +118,7 @@ class XrayDataModule(LightningDataModule):
             raise UserError("No film of a whole batch could be read; look at quarantine.txt in the run directory.")
         return batch
 
-    def _loader(self, split: str) -> DataLoader[Batch]:
+    def _loader(self, split: str) -> FilmLoader:
         size = (self.img_size, self.img_size) if isinstance(self.img_size, int) else tuple(self.img_size)
         rows, training = self.manifest.rows(split), split == "train"
         if not len(rows):
@@ -117,27 +126,23 @@ class XrayDataModule(LightningDataModule):
         transform = transforms.training(size, self.augment) if training else transforms.evaluation(size)
         seed, trainer = int(os.environ.get("PL_GLOBAL_SEED", 0)), self.trainer
         rank, world = (trainer.global_rank, trainer.world_size) if trainer is not None else (0, 1)
-        return DataLoader(
+        return FilmLoader(
             Films(self.manifest, transform, seed, self.limits),
-            self.batch_size,
-            sampler=EpochSampler(rows, seed, training, rank, world),
+            EpochSampler(rows, seed, training, rank, world),
+            self._position if training and trainer is not None else None,
+            batch_size=self.batch_size,
             num_workers=self.workers,
-            collate_fn=collate,
             drop_last=training and len(rows) // world >= self.batch_size,
             pin_memory=torch.cuda.is_available(),
-            persistent_workers=False,
             generator=torch.Generator().manual_seed(seed),
         )
 
-    def _resume(self, sampler: Any) -> None:
-        """Tells the sampler how far Lightning's loops had come when the checkpoint was written."""
+    def _position(self) -> tuple[int, int]:
+        """Epoch, and batches of it that Lightning's loops have learned from."""
         loop = self.trainer.fit_loop
         epoch, batch = loop.epoch_progress.current, loop.epoch_loop.batch_progress.current
-        whole = len(sampler) // self.batch_size
-        if batch.processed >= max(1, whole):
-            sampler.resume(epoch.ready, 0)
-        else:
-            sampler.resume(epoch.processed, batch.processed * self.batch_size)
+        finished = batch.processed >= self.trainer.num_training_batches
+        return (epoch.ready, 0) if finished else (epoch.processed, batch.processed)
 
     def _set_aside(self, problem: str) -> None:
         if self.on_error == "raise":

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NotRequired, TypedDict
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NotRequired, TypedDict
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import DataLoader, Dataset
 
 from xrayssl.data.manifest import Manifest
 from xrayssl.data.radiograph import read, window
+from xrayssl.data.sampler import EpochSampler
 from xrayssl.data.transforms import Transform
 from xrayssl.errors import UserError
 
@@ -80,3 +81,48 @@ def collate(samples: Sequence[Sample]) -> Batch:
     }
     problems = [sample["problem"] for sample in samples if sample["problem"]]
     return {**batch, "unreadable": problems} if problems else batch
+
+
+class FilmLoader(DataLoader[Batch]):
+    """A loader that goes on inside an epoch, through the interface that Lightning asks for.
+
+    Its workers are ahead of the training step, so it asks the loops how far they have come. Iteration starts with the
+    first batch that is asked for: Lightning makes the iterator before it restores a checkpoint.
+
+    Args:
+        films: What is read.
+        sampler: In which order.
+        position: Epoch, and batches of it that were learned from.
+        **options: Of the loader.
+    """
+
+    sampler: EpochSampler
+
+    def __init__(
+        self, films: Films, sampler: EpochSampler, position: Callable[[], tuple[int, int]] | None = None, **options: Any
+    ) -> None:
+        super().__init__(films, sampler=sampler, collate_fn=collate, **options)
+        self._position = position
+
+    def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
+        yield from super().__iter__()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where the loops are, and what must be the same in a run that goes on from there."""
+        epoch, batch = self._position() if self._position else (0, 0)
+        return {"films": len(self.sampler), "batch_size": self.batch_size, "epoch": epoch, "batch": batch}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Goes on there.
+
+        Raises:
+            UserError: If the films or the batch size changed.
+        """
+        films, size = len(self.sampler), int(self.batch_size or 1)
+        if (films, size) != (state["films"], state["batch_size"]):
+            raise UserError(
+                f"--ckpt_path resumes the same run; it was fed {state['films']} films in batches of "
+                f"{state['batch_size']}, this one {films} in batches of {size}. To start a new run from its backbone, "
+                "use --model.init_from."
+            )
+        self.sampler.resume(state["epoch"], state["batch"] * size)

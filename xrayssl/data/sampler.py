@@ -22,27 +22,29 @@ class EpochSampler(Sampler[tuple[int, int]]):
 
     def __init__(self, rows: np.ndarray, seed: int = 0, shuffle: bool = True, rank: int = 0, world: int = 1) -> None:
         self.rows, self.seed, self.shuffle, self.rank, self.world = rows, seed, shuffle, rank, world
-        self.epoch, self.skip = 0, 0
+        self.epoch = 0
+        self._resumed, self._done = 0, 0
 
     def set_epoch(self, epoch: int) -> None:
         """The epoch of the next iteration; Lightning calls this."""
         self.epoch = epoch
 
     def resume(self, epoch: int, done: int) -> None:
-        """Lets the next iteration start inside an epoch.
+        """Lets one epoch start inside.
 
         Args:
             epoch: In which the run was interrupted.
             done: Films of this process that it had already learned from.
         """
-        self.epoch, self.skip = epoch, done
+        self._resumed, self._done = epoch, done
 
     def __len__(self) -> int:
         return math.ceil(len(self.rows) / self.world)
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
-        epoch, skip, self.skip = self.epoch, self.skip, 0
-        return ((epoch, int(row)) for row in self._order(epoch)[skip:])
+        epoch, done = self.epoch, self._done if self.epoch == self._resumed else 0
+        self._done = 0
+        return ((epoch, int(row)) for row in self._order(epoch)[done:])
 
     def _order(self, epoch: int) -> np.ndarray:
         rows = np.random.default_rng((self.seed, epoch)).permutation(self.rows) if self.shuffle else self.rows

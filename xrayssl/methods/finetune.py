@@ -47,6 +47,7 @@ class Finetune(Method):
         self.predictions = Predictions()
         if mode == "linear":
             self.backbone.requires_grad_(False)
+        self.train()
 
     def train(self, training: bool = True) -> Finetune:
         """Sets the mode; a frozen backbone stays in evaluation, or its batch norm would move."""

@@ -16,6 +16,7 @@ Line = tuple[Floats, Floats]
 
 WIDTH, HEIGHT = 360, 220
 LEFT, RIGHT, TOP, BOTTOM = 46, 78, 10, 36
+POINTS = 400  # of one line
 LABEL_GAP = 14  # the least distance between two labels at the lines' ends
 
 
@@ -72,11 +73,18 @@ def curve_panels(table: pd.DataFrame) -> dict[str, Markup]:
         if split in ("train", "val") and measure and "/" not in measure and known.sum() > 0:
             x = _epochs(table)[known.to_numpy()]
             order = np.argsort(x, kind="stable")
-            line = x[order], table[column][known].to_numpy(np.float64)[order]
+            line = _thin(x[order]), _thin(table[column][known].to_numpy(np.float64)[order])
             lines.setdefault(measure.removesuffix("_epoch").removesuffix("_step"), {})[split] = line
     measures = sorted(lines, key=lambda name: (name != "loss", "val" not in lines[name]))
     unit = "step" if _short(table) else "epoch"
     return {name: _panel(name, lines[name], unit) for name in measures if _drawable(lines[name])}
+
+
+def _thin(values: Floats) -> Floats:
+    """Means of neighbours where there are more points than the panel can show."""
+    if len(values) <= POINTS:
+        return values
+    return np.array([part.mean() for part in np.array_split(values, POINTS)])
 
 
 def _drawable(lines: Mapping[str, Line]) -> bool:

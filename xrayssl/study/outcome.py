@@ -26,9 +26,13 @@ def outcome(content: Mapping[str, Any]) -> Markup:
     entries = content["metrics"]
     tiles = [tile(HEADLINES[name], entries[name]) for name in HEADLINES if name in entries]
     where = amount(content.get("films"), "film", content.get("patients"))
+    what = "Validation" if content.get("split") == "val" else "Test"
+    sure = any(entry.get("low") is not None for entry in entries.values())
     return join(
         [
-            element("h3", f"Test: {where}, with {level(content)}s" if where else "Test"),
+            element(
+                "h3", what, f": {where}" if where else None, f", with {level(content)}s" if sure else None
+            ),
             element("div", tiles, class_="tiles"),
             forest(content),
             element("p", " ".join(caveats(content)), class_="note"),
@@ -97,7 +101,7 @@ def _tree(name: str, entry: Any, scale: figures.Scale, count: Any, kind: str | N
 
 def caveats(content: Mapping[str, Any]) -> Iterator[str]:
     """How the intervals were made, and what they leave out."""
-    how, metrics = content["interval"], content["metrics"].values()
+    how, metrics = content.get("interval", {}), content["metrics"].values()
     method, resamples = how.get("method", "unknown method"), how.get("resamples")
     times = f", {resamples:,} resamples" if isinstance(resamples, int) else ""
     yield f"{level(content).capitalize()}s: {method}{times}. The dotted line is chance."

@@ -37,6 +37,7 @@ section.run { margin-top: 72px; padding-top: 28px; border-top: 1px solid var(--i
 table { border-collapse: collapse; width: 100%; font-size: 14.5px; }
 th { text-align: left; font-weight: 500; font-size: 13px; color: var(--quiet); padding: 0 16px 8px 0;
   vertical-align: bottom; }
+.runs td { overflow-wrap: break-word; }
 td { padding: 9px 16px 9px 0; border-top: 1px solid var(--rule); vertical-align: top; overflow-wrap:
   anywhere; }
 th:last-child, td:last-child { padding-right: 0; }
@@ -99,7 +100,7 @@ figcaption { font-size: 13px; color: var(--quiet); margin-top: 6px; }
 .is-true .level i { background: var(--accent); } .is-true { color: var(--ink); } .is-true .name {
   font-weight: 600; }
 footer { margin-top: 72px; padding-top: 16px; border-top: 1px solid var(--rule); }
-@media (max-width: 720px) {
+@media screen and (max-width: 860px) {
   main { padding: 28px 20px 48px; }
   h1 { font-size: 28px; } h2 { font-size: 23px; } .summary { font-size: 17.5px; }
   .facts { grid-template-columns: repeat(2, minmax(0, 1fr)); gap: 14px 18px; }
@@ -123,6 +124,12 @@ footer { margin-top: 72px; padding-top: 16px; border-top: 1px solid var(--rule);
     --second: #b3541e; color-scheme: light; }
   * { print-color-adjust: exact; -webkit-print-color-adjust: exact; }
   @page { margin: 16mm 14mm; }
+  .facts { grid-template-columns: repeat(4, minmax(0, 1fr)); gap: 10px 20px; } .facts .wide {
+    grid-column: 1 / -1; }
+  dd { font-size: 13px; } .runs { font-size: 12px; } .runs td { overflow-wrap: break-word; } .runs small
+    { font-size: 11px; }
+  .strip { grid-template-columns: repeat(6, minmax(0, 1fr)); } .trees { break-inside: avoid; } h3 {
+    margin-top: 28px; }
   body { font-size: 10.5pt; } main { padding: 0; max-width: none; }
   section.run { break-before: page; margin-top: 0; border-top: 0; }
   h2, h3, h4 { break-after: avoid; } tr, .tile { break-inside: avoid; }

@@ -104,9 +104,9 @@ def sentence(run: Run) -> str:
         who = "The fine-tuned network" if run.record.get("method") == "Finetune" else "The network"
         span = interval(macro)
         certainty = f" ({level(figures)} {span})" if span else ""
-        where = amount(figures.get("films"), "film", figures.get("patients"))
+        where = amount(figures.get("films"), f"{figures.get('split', 'test')} film", figures.get("patients"))
         area = f"{decimal(macro['value'])}{certainty}"
-        return f"{who} {run.name} reached a macro AUROC of {area} on {where or 'films'} it had not seen."
+        return f"{who} {run.name} reached a macro AUROC of {area} on {where or 'the test films'}."
     seen = amount(run.data.get("films"), "film", run.data.get("patients"))
     length = amount(epochs(run), "epoch")
     words = f"{run.name} trained {run.record.get('backbone') or 'a network'}"

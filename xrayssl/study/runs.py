@@ -39,7 +39,7 @@ class Run:
         folder: The directory.
         record: run.json.
         curves: metrics.csv; empty if there is none.
-        figures: metrics.json with intervals, of the test if there was one; None before a test.
+        figures: metrics.json of the test, or the run's own if it has intervals.
         tested: run.json of the test, or the run's own.
         predictions: What was said of the test films, or None.
     """
@@ -108,7 +108,7 @@ def read_run(folder: Path) -> Run:
         folder,
         record,
         _curves(folder / "metrics.csv"),
-        figures if figures and "interval" in figures else None,
+        figures if figures and (test != folder or _has_intervals(figures)) else None,
         _json(test / "run.json") if test != folder and (test / "run.json").is_file() else record,
         _predictions(test / "predictions.parquet"),
     )
@@ -146,9 +146,13 @@ def _figures(path: Path) -> dict[str, Any] | None:
     entries = content.get("metrics")
     if not isinstance(entries, dict) or not all(_is_figure(entry) for entry in entries.values()):
         raise UserError(f"{path} holds no table of metrics with value, low and high; test the run again.")
-    if "interval" in content and not isinstance(content["interval"], dict):
+    if not isinstance(content.get("interval", {}), dict):
         raise UserError(f"{path} does not say how its intervals were made; test the run again.")
     return content
+
+
+def _has_intervals(figures: dict[str, Any]) -> bool:
+    return "interval" in figures and any(entry["low"] is not None for entry in figures["metrics"].values())
 
 
 def _is_figure(entry: Any) -> bool:

@@ -36,5 +36,5 @@ def interval(entry: Mapping[str, float | None]) -> str | None:
 
 
 def level(figures: Mapping[str, Any]) -> str:
-    """`95 % interval`."""
-    return f"{100 * float(figures['interval'].get('level') or 0.95):g} % interval"
+    """`95 % interval`, its space unbreakable."""
+    return f"{100 * float(figures['interval'].get('level') or 0.95):g}\u00a0% interval"

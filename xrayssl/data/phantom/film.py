@@ -14,7 +14,7 @@ from xrayssl.data.phantom.physics import Exposure, detect, display, line_integra
 from xrayssl.data.phantom.scene import Dice, Scene
 from xrayssl.data.phantom.shapes import Frame, Map, Mask
 
-RENDERER_VERSION = 1  # raise it with every change of a pixel: cached films of another version are not reused
+RENDERER_VERSION = 2  # raise it with every change of a pixel: cached films of another version are not reused
 FINEST = 192  # films with a shorter side are rendered larger and reduced, for thin lines not to break up
 FILMS_PER_PATIENT = (1, 2, 3)
 
@@ -54,6 +54,11 @@ def patient_of(seed: int, index: int) -> tuple[int, int]:
     return block * len(counts) + which, place - int(ends[which] - counts[which])
 
 
+def default_task(body: str) -> str:
+    """The task of a body part when none is named."""
+    return "implant" if body == "shoulder" else "findings"
+
+
 def classes(body: str, task: str | None = None) -> tuple[str, ...]:
     """Names of the labels of a body part and task ("findings", or "implant" for the shoulder).
 
@@ -62,7 +67,7 @@ def classes(body: str, task: str | None = None) -> tuple[str, ...]:
     """
     known = {("chest", "findings"): chest.FINDINGS, ("shoulder", "findings"): shoulder.FINDINGS,
              ("shoulder", "implant"): shoulder.IMPLANTS}
-    key = (body, task or ("implant" if body == "shoulder" else "findings"))
+    key = (body, task or default_task(body))
     if key not in known:
         raise ValueError(f"no phantom of the {body!r} for the task {task!r}; there are {sorted(known)}")
     return known[key]
@@ -84,11 +89,14 @@ def render(body: str, seed: int, index: int, size: int = 256, *, task: str | Non
         The film with labels, boxes and masks.
     """
     names = classes(body, task)
+    task = task or default_task(body)
     patient, number = patient_of(seed, index)
-    dice = Dice(seed, f"{body}/{task}" if task else body, patient, number)
+    dice = Dice(seed, f"{body}/{task}", patient, number)
     factor = -(-FINEST // size)
-    take = _chest if body == "chest" else _shoulder
-    pixels, masks, view = take(dice, size * factor, names, without)
+    if body == "chest":
+        pixels, masks, view = _chest(dice, size, factor, without)
+    else:
+        pixels, masks, view = _shoulder(dice, size, factor, names, without)
     if factor > 1:
         pixels, masks = _reduced(pixels, masks, factor)
     masks = {name: mask for name, mask in masks.items() if mask.any()}
@@ -103,56 +111,57 @@ def _reduced(pixels: Map, masks: dict[str, Mask], factor: int) -> tuple[Map, dic
     """Film and masks averaged over blocks of `factor` x `factor` pixels."""
     height, width = pixels.shape[0] // factor, pixels.shape[1] // factor
 
-    def mean(image: NDArray[np.generic]) -> Map:
-        return image.reshape(height, factor, width, factor).mean((1, 3), dtype=np.float32)
+    def mean(image: Map | Mask) -> Map:
+        return np.asarray(image.reshape(height, factor, width, factor).mean((1, 3), dtype=np.float32))
 
     return mean(pixels), {name: mean(mask) >= 0.5 for name, mask in masks.items()}
 
 
-def _shape(short: int, aspect: float) -> tuple[int, int]:
-    """(H, W) with the given shorter side and width over height, rounded to what `_reduced` divides."""
-    long = short * max(aspect, 1 / aspect)
-    long = round(long / short * 16) * short // 16
+def _shape(size: int, factor: int, aspect: float) -> tuple[int, int]:
+    """(H, W) `factor` times as large as a film with the given shorter side and width over height."""
+    short, long = size * factor, round(size * max(aspect, 1 / aspect)) * factor
     return (short, long) if aspect > 1 else (long, short)
 
 
-def _chest(dice: Dice, size: int, names: Collection[str],
-           without: Collection[str]) -> tuple[Map, dict[str, Mask], str]:
-    del names
+def _chest(dice: Dice, size: int, factor: int, without: Collection[str]) -> tuple[Map, dict[str, Mask], str]:
     rng = dice.of_film("pose")
     view = "AP" if rng.random() < 0.2 else "PA"
-    shape = _shape(size, rng.choice([1.0, 1.0, 0.8125, 1.1875]))
+    shape = _shape(size, factor, rng.choice([1.0, 1.0, 0.8125, 1.1875]))
     pixel = rng.normal(37.5, 1.6) / shape[1] * max(1.0, shape[1] / shape[0] * 0.9)
     centre = (rng.normal(0, 0.7), 0.5 * pixel * shape[0] - rng.uniform(3.5, 7.0))
     frame = Frame.look(shape, pixel, centre, rng.normal(0, 0.03), mirror=False)
     content = chest.scene(frame, dice, view, without)
-    exposure = _exposure(dice, frame, (58.0, 72.0), scatter=(0.35, 0.9))
+    exposure = _exposure(dice, frame, (58.0, 72.0), scatter=(0.35, 0.9), detail=1.0, white=0.8, lift=0.0)
     corner = (0.93, 0.09) if rng.random() < 0.7 else (0.92, 0.3)
     pixels, masks = _developed(content, frame, exposure, dice, "L", corner)
     return pixels, masks, view
 
 
-def _shoulder(dice: Dice, size: int, names: Collection[str],
+def _shoulder(dice: Dice, size: int, factor: int, names: Collection[str],
               without: Collection[str]) -> tuple[Map, dict[str, Mask], str]:
     rng = dice.of_film("pose")
     left = bool(dice.of_patient("side").random() < 0.5)
-    shape = _shape(size, rng.choice([1.0, 0.8125, 0.75, 0.875]))
-    pixel = rng.uniform(17.5, 23.0) / shape[1]
-    centre = (rng.uniform(0.5, 3.2), rng.uniform(1.0, 4.5) * shape[0] / shape[1])
+    shape = _shape(size, factor, rng.choice([1.0, 0.8125, 0.75, 0.875]))
+    pixel = rng.uniform(14.5, 22.0) / shape[1]
+    centre = (rng.uniform(0.3, 2.8), rng.uniform(1.0, 4.5) * shape[0] / shape[1])
     frame = Frame.look(shape, pixel, centre, rng.normal(0, 0.08), mirror=left)
     content = shoulder.scene(frame, dice, names, without)
-    exposure = _exposure(dice, frame, (46.0, 56.0), scatter=(0.15, 0.5))
+    exposure = _exposure(dice, frame, (46.0, 56.0), scatter=(0.15, 0.5), detail=0.5, white=3.5, lift=0.06)
     corner = (rng.uniform(0.08, 0.25), rng.uniform(0.07, 0.2))
     pixels, masks = _developed(content, frame, exposure, dice, "L" if left else "R",
                                (1 - corner[0], corner[1]) if left else corner)
     return pixels, masks, "AP"
 
 
-def _exposure(dice: Dice, frame: Frame, energy: tuple[float, float], scatter: tuple[float, float]) -> Exposure:
+def _exposure(dice: Dice, frame: Frame, energy: tuple[float, float], scatter: tuple[float, float],
+              detail: float, white: float, lift: float) -> Exposure:
     rng = dice.of_film("exposure")
-    density = float(np.exp(rng.uniform(np.log(6e4), np.log(1.5e6))))  # quanta per cm^2 at the detector
-    return Exposure(rng.uniform(*energy), density * frame.pixel**2 * 10, rng.uniform(*scatter), 3.5 / frame.pixel,
-                    rng.uniform(0.3, 0.6), rng.uniform(0.05, 0.5), rng.uniform(0.7, 1.9), rng.normal(0, 0.05))
+    density = float(np.exp(rng.uniform(np.log(4e6), np.log(6e7))))  # quanta per cm^2 at the detector
+    return Exposure(
+        energy=rng.uniform(*energy), quanta=density * frame.pixel**2, scatter=rng.uniform(*scatter),
+        spread=3.5 / frame.pixel, sharpness=rng.uniform(0.3, 0.6), latitude=rng.uniform(0.1, 0.55),
+        detail=detail * rng.uniform(0.2, 1.0), grain=0.45 / frame.pixel, white=white,
+        contrast=rng.uniform(0.8, 1.8), brightness=rng.normal(lift, 0.05))
 
 
 def _developed(content: Scene, frame: Frame, exposure: Exposure, dice: Dice, letter: str,
@@ -163,14 +172,14 @@ def _developed(content: Scene, frame: Frame, exposure: Exposure, dice: Dice, let
     field, shutter = _field(frame.shape, rng)
     exponent += 6 * marker(frame, letter, corner, rng) + np.where(field, np.float32(0), np.float32(7))
     signal = detect(exponent, exposure, dice.of_film("noise"))
-    pixels = display(signal, exposure, field & (content.body > 2))
+    pixels = display(signal, exposure, field & (content.body > 0.33 * content.body.max()))
     if shutter is not None:
         pixels = np.where(field, pixels, np.float32(shutter))
     return pixels, {name: mask & field for name, mask in content.masks.items()}
 
 
 def _field(shape: tuple[int, int], rng: np.random.Generator) -> tuple[Mask, float | None]:
-    """The collimated field, and the grey that the system paints outside it (None: as exposed, nearly white)."""
+    """The collimated field, and the grey that the system paints outside it (None: none, nearly white)."""
     height, width = shape
     inset, kind, turn = rng.uniform(0, 0.05, 4), rng.random(), rng.normal(0, 0.012)
     if kind < 0.5:
@@ -194,4 +203,4 @@ def marker(frame: Frame, letter: str, corner: tuple[float, float], rng: np.rando
         cv2.circle(canvas, (int(centre[0]), int(centre[1])), int(tall * 0.95), 255, max(1, round(tall / 12)),
                    cv2.LINE_AA)
     turn = cv2.getRotationMatrix2D(centre, rng.normal(0, 14), 1.0)
-    return cv2.warpAffine(canvas, turn, (width, height)).astype(np.float32) / np.float32(255)
+    return np.asarray(cv2.warpAffine(canvas, turn, (width, height)), np.float32) / np.float32(255)

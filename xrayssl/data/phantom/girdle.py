@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from xrayssl.data.phantom.shapes import Frame, Map, Mask, Point, blur, ellipsoid, polygon, smooth_curve, tube
 
@@ -58,7 +59,7 @@ class Fracture:
 
     def depth(self, arm: Frame) -> Map:
         """Distance below the jagged line, in cm."""
-        jag = 0.16 * np.sin(arm.x * 5.1 + self.phase) + 0.10 * np.sin(arm.x * 11.3 + 2 * self.phase)
+        jag = 0.17 * np.sin(arm.x * 3.7 + self.phase) + 0.06 * np.sin(arm.x * 10.3 + 2 * self.phase)
         return arm.y - np.float32(self.level) - np.float32(np.tan(self.slant)) * arm.x + jag
 
 
@@ -66,6 +67,7 @@ def _shaft(arm: Frame, size: float, shrink: Map | float) -> Map:
     """Squared half chord of the tapering shaft: wide under the head, then a long cylinder."""
     t = np.clip((arm.y / np.float32(size) + 0.3) / 6.5, 0, 1)
     radius = np.float32(size) * (1.12 + 1.05 * (1 - t) ** 2 * (1 + t)) - shrink
+    radius = radius - np.float32(0.4) * np.maximum(np.float32(1.4) - arm.y, 0) ** 2  # rounds the tubercle
     square = radius * radius - (arm.x + np.float32(0.45 * size)) ** 2
     return np.where(arm.y > np.float32(-0.2 * size), np.where(radius > 0, square, 0), 0)
 
@@ -89,7 +91,7 @@ def humerus(arm: Frame, girdle: Girdle, grain: Map) -> tuple[Map, Map]:
     down = np.clip(arm.y / np.float32(7 * size), 0, 1)
     outer = humerus_solid(arm, size)
     inner = np.minimum(humerus_solid(arm, size, 0.13 + np.float32(girdle.cortex - 0.1) * down), outer)
-    trabecular = inner * (np.float32(0.17) * (1 - down) + np.float32(0.015)) * (1 + np.float32(0.22) * grain)
+    trabecular = inner * (np.float32(0.17) * (1 - down) + np.float32(0.015)) * (1 + np.float32(0.11) * grain)
     return np.float32(girdle.mineral) * (outer - inner + trabecular), outer
 
 
@@ -101,15 +103,25 @@ def broken(arm: Frame, fracture: Fracture) -> tuple[Frame, Map, Mask]:
     below = depth > 0
     x = np.where(below, lower.x + np.float32(hinge[0] + fracture.shift), arm.x)
     y = np.where(below, lower.y + np.float32(hinge[1]), arm.y)
-    left = np.clip(np.abs(depth) / np.float32(0.5 * fracture.gap), 0, 1)
+    left = np.minimum(np.abs(depth) / np.float32(0.5 * fracture.gap), np.float32(1))
     return Frame(x, y, arm.pixel, arm.to_pixel), left, np.abs(depth) < np.float32(0.5 * fracture.gap + 0.35)
 
 
 def _plate(frame: Frame, outline: list[Point], body: float, rim: float, width: float) -> Map:
     """A flat bone: `body` cm along the beam, `rim` cm more towards its edge, over a border `width` cm wide."""
-    area = polygon(frame, smooth_curve(outline, closed=True))
+    curve = smooth_curve(outline, closed=True)
+    window = frame.window(*_corners(curve), 2.5 * width)
+    area, plate = polygon(frame.crop(window), curve), frame.empty()
+    if not area.size:  # outside the film
+        return plate
     soft = blur(area, width / frame.pixel)
-    return area * (np.float32(body) + np.float32(rim) * np.clip(2 - 2 * soft, 0, 1))
+    plate[window] = area * (np.float32(body) + np.float32(rim) * np.clip(2 - 2 * soft, 0, 1))
+    return plate
+
+
+def _corners(curve: NDArray[np.float64]) -> tuple[Point, Point]:
+    low, high = curve.min(0).tolist(), curve.max(0).tolist()
+    return (low[0], low[1]), (high[0], high[1])
 
 
 def scapula(frame: Frame, girdle: Girdle) -> Map:
@@ -120,17 +132,19 @@ def scapula(frame: Frame, girdle: Girdle) -> Map:
     glenoid = _plate(local, _scaled(GLENOID, s), 0.35, 0.60, 0.22)
     acromion = _plate(local, _scaled(ACROMION, s), 0.28, 0.42, 0.25)
     coracoid = _plate(local, _scaled(CORACOID, s), 0.30, 0.55, 0.22)
+    neck = ellipsoid(local, (4.3 * s, 0.1 * s), (1.5 * s, 1.6 * s, 0.35), 0.2)
     border = tube(local, _scaled([(3.4, 2.2), (4.6, 5.5), (6.3, 10.6)], s), [0.55, 0.42, 0.3])
-    return np.float32(girdle.mineral) * (blade + glenoid + acromion + coracoid + np.float32(0.35) * border)
+    flat = blade + np.float32(0.5) * neck + np.float32(0.35) * border
+    return np.float32(girdle.mineral) * (flat + glenoid + acromion + coracoid)
 
 
 def clavicle(frame: Frame, girdle: Girdle, length: float) -> Map:
     """Bone of the S-shaped clavicle along the beam in cm, from the acromion `length` cm inwards."""
     s, rise = girdle.size, girdle.slope
-    knots = [(1.2 * s, -3.5 * s), (0.25 * length, -3.9 * s), (0.48 * length, -3.5 * s - 0.1 * rise),
+    knots = [(1.3 * s, -4.0 * s), (0.25 * length, -4.3 * s), (0.48 * length, -3.8 * s - 0.1 * rise),
              (0.72 * length, -2.9 * s + 0.45 * rise), (length, -2.4 * s + rise)]
-    line = [(float(x), float(y)) for x, y in smooth_curve(knots, steps=3)]
-    wide = np.interp(np.linspace(0, 1, len(line)), [0, 0.2, 0.55, 0.85, 1], [0.72, 0.6, 0.52, 0.62, 0.85]) * s
+    line = [(float(x), float(y)) for x, y in smooth_curve(knots, steps=2)]
+    wide = np.interp(np.linspace(0, 1, len(line)), [0, 0.2, 0.55, 0.85, 1], [0.6, 0.62, 0.5, 0.58, 0.8]) * s
     outer, inner = tube(frame, line, list(wide)), tube(frame, line, list(wide - 0.17))
     return np.float32(0.85 * girdle.mineral) * (outer - np.float32(0.82) * inner)
 
@@ -142,7 +156,7 @@ def _scaled(points: list[Point], size: float) -> list[Point]:
 BLADE: list[Point] = [(3.2, -1.2), (5.0, -2.2), (8.2, -3.6), (9.0, -1.0), (8.9, 3.0), (8.0, 8.0), (6.9, 11.8),
                       (6.0, 11.2), (4.9, 7.0), (3.9, 3.8), (3.1, 2.0)]
 GLENOID: list[Point] = [(2.6, -1.7), (3.4, -1.5), (3.9, 0.2), (3.6, 2.0), (2.8, 2.2), (2.35, 1.2), (2.3, -0.6)]
-ACROMION: list[Point] = [(-1.5, -2.7), (-0.9, -3.4), (0.6, -3.7), (2.4, -3.0), (4.4, -2.0), (7.2, -0.7), (9.0, -0.3),
-                         (8.9, 0.3), (6.8, 0.1), (4.2, -0.9), (2.0, -2.0), (0.4, -2.7), (-0.9, -2.4)]
+ACROMION: list[Point] = [(-1.8, -2.8), (-1.2, -3.6), (0.6, -4.1), (2.4, -3.3), (4.4, -2.2), (7.2, -0.9), (9.0, -0.4),
+                         (8.9, 0.4), (6.8, 0.0), (4.2, -1.1), (2.0, -2.4), (0.4, -3.1), (-1.2, -2.7)]
 CORACOID: list[Point] = [(4.4, -2.3), (3.6, -2.4), (2.7, -1.9), (1.9, -0.9), (1.9, -0.3), (2.5, -0.4), (3.2, -1.0),
                          (4.2, -1.2)]

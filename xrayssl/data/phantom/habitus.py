@@ -9,6 +9,8 @@ import numpy as np
 from xrayssl.data.phantom.shapes import Frame, Map, blend, ellipsoid, tube
 from xrayssl.data.phantom.thorax import Thorax
 
+JOINT = 4.6  # level of the humeral heads below the lung apex, in cm
+
 
 @dataclass(frozen=True)
 class Habitus:
@@ -41,16 +43,18 @@ def body(frame: Frame, thorax: Thorax, habitus: Habitus, arms: tuple[float, floa
     """Thickness of the whole patient in cm: trunk, shoulders, neck, arms, breasts."""
     half = thorax.half_width + habitus.wall
     deep = 2 * thorax.half_depth + habitus.padding
-    top = np.clip((frame.y + np.float32(3.5)) / np.float32(12), 0, 1)
-    u = frame.x / np.float32(half)
-    trunk = np.float32(deep) * np.sqrt(np.sqrt(np.maximum(1 - u * u * u * u, 0)) * top * (2 - top))
+    top = np.clip((frame.y + np.float32(5) - np.float32(0.5) * np.abs(frame.x)) / np.float32(9), 0, 1)
+    u = np.abs(frame.x) / (np.float32(half) + np.float32(0.8) * np.sin(frame.y * np.float32(0.16)))
+    trunk = np.float32(deep) * np.sqrt(np.maximum(1 - (u * u) ** 2, 0) * top * (2 - top))
     joint = thorax.half_width + 4.6
     parts = [trunk, tube(frame, [(0.0, -20.0), (0.3, 1.0)], [5.6, 6.2])]
     for side, swing in ((-1.0, arms[0]), (1.0, arms[1])):
-        elbow = (side * (joint + 26 * np.sin(swing)), 2.5 + 26 * np.cos(swing))
-        parts.append(tube(frame, [(side * joint, 2.2), elbow], [habitus.arm + 1.0, habitus.arm]))
-        parts.append(tube(frame, [(side * 2.0, -6.0), (side * 0.6 * joint, -0.6), (side * joint, 1.6)],
-                          [3.6, 3.9, 4.2]))
+        elbow = (side * (joint + 26 * np.sin(swing)), JOINT + 26 * np.cos(swing))
+        parts.append(tube(frame, [(side * joint, JOINT), elbow], [habitus.arm + 1.0, habitus.arm]))
+        parts.append(tube(frame, [(side * 2.0, -7.0), (side * 0.5 * joint, 0.4), (side * joint, 3.6)],
+                          [4.4, 5.6, 5.6]))
+        parts.append(tube(frame, [(side * joint, JOINT + 1), (side * 0.80 * joint, JOINT + 11)],
+                          [habitus.arm, 0.6 * habitus.arm]))
     total = blend(*parts)
     if habitus.breast:
         for side in (-1.0, 1.0):

@@ -8,8 +8,10 @@ from xrayssl.data.phantom.shapes import Frame, Map, blend, ellipsoid, tube
 from xrayssl.data.phantom.thorax import Breath, Thorax
 
 
-def heart(frame: Frame, thorax: Thorax, breath: Breath, ratio: float, axis: float) -> Map:
-    """Chord through the heart in cm, its width exactly `ratio` of the chest's inner width.
+def heart(frame: Frame, thorax: Thorax, breath: Breath, ratio: float, axis: float) -> tuple[Map, Map]:
+    """Chords in cm through the heart, and through its trunk above and what it rests on below.
+
+    The heart's width is exactly `ratio` of the chest's inner width.
 
     Args:
         frame: Pixels of the film.
@@ -22,27 +24,31 @@ def heart(frame: Frame, thorax: Thorax, breath: Breath, ratio: float, axis: floa
     depth = 0.62 * thorax.half_depth
     long, short = 0.46 * width, 0.345 * width
     reach = float(np.hypot(long * np.cos(axis), short * np.sin(axis)))
-    level = breath.dome + 0.5 - 0.27 * width
-    left = (0.67 * width - reach, level)
+    level = breath.dome + 0.9 - 0.27 * width
+    left = (0.67 * width - reach, level + 0.02 * width)
     ventricles = ellipsoid(frame, left, (long, short, depth), axis)
     atrium = ellipsoid(frame, (-0.33 * width + 0.24 * width, level - 0.02 * width),
                        (0.24 * width, 0.32 * width, 0.8 * depth))
-    outflow = ellipsoid(frame, (0.10 * width, level - 0.30 * width), (0.19 * width, 0.30 * width, 0.7 * depth), 0.25)
-    return blend(ventricles, atrium, outflow)
+    root, base = (1.6, min(0.40 * thorax.height, level - 0.30 * width)), (0.18 * width, level - 0.16 * width)
+    outflow = np.minimum(tube(frame, [base, left], [0.24 * width, 0.30 * width]), np.float32(2 * depth))
+    trunk = np.minimum(tube(frame, [root, base], [1.9, 0.24 * width]), np.float32(2 * depth))
+    sac = tube(frame, [(-0.12 * width, level), (0.40 * width, level + 0.10 * width)], [0.19 * width, 0.20 * width])
+    floor = ellipsoid(frame, (0.15 * width, breath.dome + 4.0), (0.34 * width, 5.5, depth))
+    return blend(ventricles, atrium, outflow, sac), np.maximum(trunk, floor)
 
 
 def great_vessels(frame: Frame, thorax: Thorax) -> Map:
     """Chord through aorta, vena cava, pulmonary trunk and the soft mediastinum in cm."""
     top, bulge = 0.27 * thorax.height, thorax.unfolding
-    knob = ellipsoid(frame, (1.9 + 0.5 * bulge, top), (1.35 * bulge, 1.5 * bulge, 2.6))
+    knob = ellipsoid(frame, (1.7 + 0.4 * bulge, top), (1.7 * bulge, 1.9 * bulge, 3.6))
     descending = tube(frame, [(2.0 + 0.5 * bulge, top + 0.5), (2.1, 0.6 * thorax.height), (1.2, 1.1 * thorax.height)],
                       [1.25, 1.2, 1.1])
-    trunk = ellipsoid(frame, (2.3, top + 3.0), (1.7, 2.2, 2.6), 0.3)
+    trunk = ellipsoid(frame, (2.2, top + 4.0), (2.0, 2.6, 3.2), -0.2)
     cava = tube(frame, [(-2.2, 1.5), (-2.2, 0.36 * thorax.height), (-2.0, 0.6 * thorax.height)], [0.9, 1.3, 1.6])
     return blend(knob, descending, trunk, cava, _middle(frame, thorax))
 
 
 def _middle(frame: Frame, thorax: Thorax) -> Map:
-    flare = 3.2 * np.exp(-np.maximum(frame.y + 0.6, 0) / np.float32(1.4))
-    half = np.float32(2.05) + flare
-    return np.float32(2.0 * thorax.half_depth) * np.sqrt(np.maximum(1 - (frame.x / half) ** 2, 0))
+    flare = 2.0 * np.exp(-np.maximum(frame.y + 0.6, 0) / np.float32(1.0))
+    half = np.float32(3.0) + flare
+    return np.float32(1.6 * thorax.half_depth) * np.maximum(1 - (frame.x / half) ** 2, 0)

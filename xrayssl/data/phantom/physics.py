@@ -49,7 +49,7 @@ def line_integral(body: Map, inside: Mapping[str, Map], energy: float) -> Map:
     total = np.float32(soft) * body
     for material, thickness in inside.items():
         total += np.float32(attenuation(material, energy) - soft) * thickness
-    return np.maximum(total, 0)
+    return np.maximum(total, np.float32(0))
 
 
 @dataclass(frozen=True)
@@ -63,6 +63,9 @@ class Exposure:
         spread: Width of the scatter in pixels.
         sharpness: Detector blur in pixels.
         latitude: Share of the broad density variation that the display evens out, 0 to 1.
+        detail: How much the display lifts fine structure, 0 to about 1.
+        grain: Size of that fine structure in pixels.
+        white: Share of the patient, in per cent, that the display lets saturate.
         contrast: Steepness of the display curve; 1 is gentle.
         brightness: Shift of the display curve, about -0.15 to 0.15.
     """
@@ -73,6 +76,9 @@ class Exposure:
     spread: float
     sharpness: float
     latitude: float
+    detail: float
+    grain: float
+    white: float
     contrast: float
     brightness: float
 
@@ -88,22 +94,24 @@ def detect(exponent: Map, exposure: Exposure, rng: np.random.Generator) -> Map:
     signal /= np.float32(1 + exposure.scatter)
     quanta = np.float32(exposure.quanta) * signal
     quanta += np.sqrt(quanta) * rng.standard_normal(quanta.shape, dtype=np.float32)
-    return np.maximum(blur(quanta, exposure.sharpness), 1) / np.float32(exposure.quanta)
+    return np.maximum(blur(quanta, exposure.sharpness), np.float32(1)) / np.float32(exposure.quanta)
 
 
 def display(signal: Map, exposure: Exposure, region: Mask) -> Map:
     """Grey values 0 (black, air) to 1 (white, bone) of the film as it is read, (H, W).
 
-    The logarithm of the signal, its broad variation partly evened out as digital systems do, windowed by what lies
-    in `region` (the exposed patient) and passed through a sigmoid, the characteristic curve of film.
+    The logarithm of the signal, its broad variation partly evened out and its fine structure lifted as digital
+    systems do, windowed by what lies in `region` and passed through a sigmoid, the characteristic curve of film.
     """
     density = -np.log(signal)
-    if exposure.latitude > 0:
-        density -= np.float32(exposure.latitude) * blur(density, min(density.shape) / 7)
+    broad = blur(density, min(density.shape) / 7)
+    density += np.float32(exposure.detail) * (density - blur(density, exposure.grain))
+    density -= np.float32(exposure.latitude) * broad
     seen = density[::3, ::3][region[::3, ::3]]
-    low, high = np.percentile(seen if seen.size else density, [1, 99.3])
+    low, high = np.percentile(seen if seen.size else density, [1.5, 100 - exposure.white])
     level = (density - np.float32(low)) / np.float32(max(high - low, 1e-3))
-    steep, middle = np.float32(2.5 * exposure.contrast), np.float32(0.52 - exposure.brightness)
-    curve = 1 / (1 + np.exp(-steep * (level - middle)))
-    black, white = (1 / (1 + np.exp(-steep * (edge - middle))) for edge in (np.float32(-0.1), np.float32(1.05)))
-    return np.clip((curve - black) / (white - black), 0, 1)
+    steep, middle = 2.5 * exposure.contrast, 0.52 - exposure.brightness
+    curve = 1 / (1 + np.exp(np.float32(-steep) * (level - np.float32(middle))))
+    black, white = (float(1 / (1 + np.exp(-steep * (edge - middle)))) for edge in (-0.1, 1.05))
+    level = (curve - black) / (white - black)
+    return np.minimum(np.maximum(level, 0), 1).astype(np.float32, copy=False)

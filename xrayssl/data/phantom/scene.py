@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -49,6 +50,11 @@ class Dice:
         """The stream `name` of this film alone."""
         key = zlib.crc32(f"{self.body}/{name}".encode())
         return np.random.default_rng([self.seed, key, self.patient, self.film + 1])
+
+    def courses(self, frequency: Mapping[str, tuple[float, float]],
+                without: Collection[str]) -> dict[str, float | None]:
+        """Severity of every finding on this film, None where absent or left out; see `course`."""
+        return {name: None if name in without else self.course(name, *odds) for name, odds in frequency.items()}
 
     def course(self, finding: str, prevalence: float, resolves: float) -> float | None:
         """Severity 0 to 1 of a finding on this film, or None: it drifts between films and may resolve."""

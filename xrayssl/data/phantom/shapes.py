@@ -70,15 +70,34 @@ class Frame:
         return height, width
 
     def pixels(self, points: ArrayLike) -> NDArray[np.float64]:
-        """(N, 2) points in cm as (column, row)."""
+        """Points (..., 2) in cm as (column, row)."""
         return np.asarray(points, dtype=np.float64) @ self.to_pixel[:, :2].T + self.to_pixel[:, 2]
 
-    def window(self, points: ArrayLike, reach: float) -> tuple[slice, slice]:
-        """The part of the film within `reach` cm of the bounding box of `points`, as (rows, columns)."""
-        corner, margin = self.pixels(points), reach / self.pixel + 1
-        low, high = np.floor(corner.min(0) - margin), np.ceil(corner.max(0) + margin) + 1
-        bounds = np.clip(np.stack([low, high]), 0, self.shape[::-1]).astype(int)
-        return slice(bounds[0, 1], bounds[1, 1]), slice(bounds[0, 0], bounds[1, 0])
+    def window(self, start: Point, end: Point, reach: float) -> tuple[slice, slice]:
+        """The part of the film within `reach` cm of the box between two corners, as (rows, columns)."""
+        margin, spans = reach / self.pixel + 1, []
+        for (a, b, c), length in zip(self.to_pixel.tolist()[::-1], self.shape, strict=True):
+            ends = [a * x + b * y + c for x in (start[0], end[0]) for y in (start[1], end[1])]
+            low, high = min(ends), max(ends)
+            spans.append(slice(min(max(int(low - margin), 0), length), min(max(int(high + margin) + 2, 0), length)))
+        return spans[0], spans[1]
+
+    def column(self, reach: float) -> tuple[slice, slice]:
+        """The part of the film within `reach` cm of the line x = 0, from top to bottom."""
+        return self.window((-reach, -99.0), (reach, 99.0), 0.0)
+
+    def crop(self, window: tuple[slice, slice]) -> Frame:
+        """A part of the film."""
+        to_pixel = self.to_pixel - np.array([[0, 0, window[1].start], [0, 0, window[0].start]])
+        return Frame(self.x[window], self.y[window], self.pixel, to_pixel)
+
+    def coarse(self) -> Frame:
+        """The same film at half the resolution, for what has no fine detail; `fine` brings its maps back."""
+        return Frame(self.x[::2, ::2], self.y[::2, ::2], 2 * self.pixel, self.to_pixel / 2)
+
+    def fine(self, image: Map) -> Map:
+        """A map on `coarse` enlarged to this film."""
+        return cv2.resize(image, self.shape[::-1], interpolation=cv2.INTER_LINEAR)
 
     def empty(self) -> Map:
         """A map of zeros."""
@@ -88,7 +107,7 @@ class Frame:
 def ellipsoid(frame: Frame, centre: Point, axes: tuple[float, float, float], angle: float = 0.0) -> Map:
     """Chord 2c sqrt(1 - u^2/a^2 - v^2/b^2) through an ellipsoid with half axes (a, b, c), turned by `angle`."""
     a, b, c = axes
-    chord, window = frame.empty(), frame.window([centre], max(a, b))
+    chord, window = frame.empty(), frame.window(centre, centre, max(a, b))
     x, y = frame.x[window] - np.float32(centre[0]), frame.y[window] - np.float32(centre[1])
     cosine, sine = np.float32(np.cos(angle)), np.float32(np.sin(angle))
     u, v = (cosine * x + sine * y) / np.float32(a), (cosine * y - sine * x) / np.float32(b)
@@ -98,7 +117,7 @@ def ellipsoid(frame: Frame, centre: Point, axes: tuple[float, float, float], ang
 
 def cap(frame: Frame, centre: Point, radius: float, axis: tuple[float, float, float], cut: float) -> Map:
     """Chord through the part of a ball beyond the plane at distance `cut` along the unit vector `axis`."""
-    chord, window = frame.empty(), frame.window([centre], radius)
+    chord, window = frame.empty(), frame.window(centre, centre, radius)
     x, y = frame.x[window] - np.float32(centre[0]), frame.y[window] - np.float32(centre[1])
     half = np.sqrt(np.maximum(np.float32(radius * radius) - x * x - y * y, 0))
     plane = (np.float32(cut) - np.float32(axis[0]) * x - np.float32(axis[1]) * y) / np.float32(axis[2])
@@ -108,14 +127,14 @@ def cap(frame: Frame, centre: Point, radius: float, axis: tuple[float, float, fl
 
 def tube(frame: Frame, points: Sequence[Point], radii: Sequence[float] | float) -> Map:
     """Chord through a round tube along a polyline, its radius linear between the points and its ends round."""
-    line = np.asarray(points, np.float32)
-    radius = np.broadcast_to(np.asarray(radii, np.float32), len(line))
+    radius = [float(value) for value in np.broadcast_to(np.asarray(radii), len(points))]
     square = frame.empty()
-    for start, end, first, last in zip(line[:-1], line[1:], radius[:-1], radius[1:], strict=True):
-        window = frame.window([start, end], float(max(first, last)))
+    for start, end, first, last in zip(points[:-1], points[1:], radius[:-1], radius[1:], strict=True):
+        window = frame.window(start, end, max(first, last))
+        along, across = end[0] - start[0], end[1] - start[1]  # Python numbers keep the maps in float32
+        scale = 1 / (along**2 + across**2 + 1e-9)
         x, y = frame.x[window] - start[0], frame.y[window] - start[1]
-        along, across = end - start
-        t = np.clip((x * along + y * across) / np.float32(along**2 + across**2 + 1e-9), 0, 1)
+        t = np.minimum(np.maximum(x * (along * scale) + y * (across * scale), 0), 1)
         near = first + (last - first) * t
         chord = near * near - (x - t * along) ** 2 - (y - t * across) ** 2
         np.maximum(square[window], chord, out=square[window])
@@ -125,15 +144,17 @@ def tube(frame: Frame, points: Sequence[Point], radii: Sequence[float] | float) 
 def polygon(frame: Frame, points: ArrayLike) -> Map:
     """Coverage, 0 to 1, of every pixel by a closed outline."""
     canvas = np.zeros(frame.shape, np.uint8)
+    if not canvas.size:
+        return frame.empty()
     corners = np.round(frame.pixels(points) * 2**SHIFT).astype(np.int32)
     cv2.fillPoly(canvas, [corners], 255, cv2.LINE_AA, SHIFT)
     return canvas.astype(np.float32) / np.float32(255)
 
 
-def strokes(frame: Frame, lines: Sequence[NDArray[np.float64]], width: float) -> Map:
-    """Coverage, 0 to 1, by thin lines `width` cm wide; finer than a pixel they fade instead of thickening."""
+def strokes(frame: Frame, lines: NDArray[np.float64], width: float) -> Map:
+    """Coverage, 0 to 1, by thin lines (N, points, 2) `width` cm wide; below a pixel they fade."""
     canvas, pixels = np.zeros(frame.shape, np.uint8), width / frame.pixel
-    corners = [np.round(frame.pixels(line) * 2**SHIFT).astype(np.int32) for line in lines]
+    corners = list(np.round(frame.pixels(lines) * 2**SHIFT).astype(np.int32))
     shade = int(255 * min(1.0, pixels))
     cv2.polylines(canvas, corners, False, shade, max(1, round(pixels)), cv2.LINE_AA, SHIFT)
     return canvas.astype(np.float32) / np.float32(255)

@@ -7,7 +7,7 @@ from collections.abc import Collection
 import numpy as np
 
 from xrayssl.data.phantom.girdle import Fracture, Girdle, broken, clavicle, humerus, scapula
-from xrayssl.data.phantom.habitus import Habitus, body
+from xrayssl.data.phantom.habitus import JOINT, Habitus, body
 from xrayssl.data.phantom.implants import DESIGNS, Fit, resected
 from xrayssl.data.phantom.scene import Dice, Scene
 from xrayssl.data.phantom.shapes import Frame, Map, Mask, clouds, ellipsoid
@@ -18,12 +18,11 @@ from xrayssl.data.phantom.thorax import (
     cavity,
     interstitium,
     ribs,
-    spine,
     vessels,
 )
 
 FINDINGS = ("Fracture", "Calcification", "Dislocation")
-PREVALENCE = {"Fracture": 0.4, "Calcification": 0.4, "Dislocation": 0.35}
+FREQUENCY = {"Fracture": (0.4, 0.0), "Calcification": (0.4, 0.0), "Dislocation": (0.36, 0.15)}  # as in the chest
 IMPLANTS = tuple(DESIGNS)
 
 
@@ -31,14 +30,19 @@ def scene(frame: Frame, dice: Dice, names: Collection[str], without: Collection[
     """Everything in the beam of one shoulder film, findings or implants in `without` left out."""
     build, film = dice.of_patient("build"), dice.of_film("stance")
     thorax, girdle, habitus = Thorax.draw(build), Girdle.draw(build), Habitus.draw(build)
+    native = set(names) != set(IMPLANTS)
+    course = dice.courses(FREQUENCY, without)
     swing = float(np.clip(film.normal(0.22, 0.2), -0.05, 0.9))
-    whole, inside = _trunk(frame, dice, thorax, habitus, swing)
-    bone, masks = scapula(frame, girdle) + clavicle(frame, girdle, thorax.half_width + 3.0), {}
+    if native and course["Dislocation"] is not None:
+        swing += 0.35
+    soft = swing if not native or course["Dislocation"] is None else swing - 0.12  # the flesh follows the bone inwards
+    whole, inside = _trunk(frame, dice, thorax, habitus, soft)
+    bone = scapula(frame, girdle) + clavicle(frame, girdle, thorax.half_width + 3.0)
     grain = clouds(frame.shape, 0.12 / frame.pixel, dice.of_patient("grain"))
-    if set(names) == set(IMPLANTS):
-        arm, extra, masks = _replaced(frame, dice, girdle, swing, grain, without)
+    if native:
+        extra, masks = _native(frame, dice, girdle, swing, grain, course)
     else:
-        arm, extra, masks = _native(frame, dice, girdle, swing, grain, without)
+        extra, masks = _replaced(frame, dice, girdle, swing, grain, without)
     inside["bone"] += bone + extra.pop("bone")
     joint = (1.2 * girdle.size, 0.4 * girdle.size)
     masks["joint"] = ellipsoid(frame, joint, (3.6 * girdle.size, 3.2 * girdle.size, 1.0)) > 0
@@ -47,19 +51,19 @@ def scene(frame: Frame, dice: Dice, names: Collection[str], without: Collection[
 
 def _trunk(frame: Frame, dice: Dice, thorax: Thorax, habitus: Habitus, swing: float) -> tuple[Map, dict[str, Map]]:
     """The patient's outline, and the corner of the chest that the film takes in."""
-    chest = frame.seen_from((thorax.half_width + 4.6, -2.4))
+    chest = frame.seen_from((thorax.half_width + 4.6, -JOINT))
     film = dice.of_film("breath")
     breath = Breath(film.uniform(0.85, 1.0) * thorax.height, 0.5, film.normal(0, 0.5))
-    whole = np.float32(film.uniform(0.55, 0.75)) * body(chest, thorax, habitus, (swing, 0.2))
+    whole = np.float32(film.uniform(0.55, 0.75)) * frame.fine(body(chest.coarse(), thorax, habitus, (swing, 0.2)))
     depth = np.minimum(cavity(chest, thorax), np.float32(0.8) * whole)
     lung = depth * (1 - abdomen(chest, thorax, breath)) * np.clip(-(chest.x + 2.5), 0, 1)
-    vessel = interstitium(chest, vessels(chest, thorax, dice.of_patient("vessels")))
-    bone = ribs(chest, thorax, breath) + spine(chest, thorax)
+    vessel = interstitium(chest, vessels(chest, thorax, dice.of_patient("vessels"), sides=[-1.0]))
+    bone = ribs(chest, thorax, breath)
     fat = np.float32(habitus.fat) * np.maximum(whole - depth, 0)
     return whole, {"lung": np.maximum(lung - np.minimum(vessel, 0.4 * lung), 0), "bone": bone, "fat": fat}
 
 
-Part = tuple[Frame, dict[str, Map], dict[str, Mask]]
+Part = tuple[dict[str, Map], dict[str, Mask]]
 
 
 def _replaced(frame: Frame, dice: Dice, girdle: Girdle, swing: float, grain: Map, without: Collection[str]) -> Part:
@@ -69,25 +73,23 @@ def _replaced(frame: Frame, dice: Dice, girdle: Girdle, swing: float, grain: Map
     fit = Fit.draw(girdle.size, patient, dice.of_film("implant"))
     if design in without:
         arm = frame.turned(swing)
-        return arm, {"bone": humerus(arm, girdle, grain)[0]}, {}
-    sits = (0.75 * girdle.size, 1.9 * girdle.size) if design == "Reverse" else (0.25, 0.0)
+        return {"bone": humerus(arm, girdle, grain)[0]}, {}
+    sits = (0.25 * girdle.size, 2.35 * girdle.size) if design == "Reverse" else (0.25, 0.0)
     arm = frame.seen_from(sits).turned(swing)
     titanium, cobalt = DESIGNS[design](arm, frame, fit)
     metal = titanium + cobalt
     bone = humerus(arm, girdle, grain)[0] * resected(arm, fit, keep=design == "Resurfacing")
     bone = bone * np.clip(1 - metal / np.float32(2.0), 0.25, 1)
-    return arm, {"bone": bone, "titanium": titanium, "cobalt": cobalt}, {design: metal > 0.08}
+    return {"bone": bone, "titanium": titanium, "cobalt": cobalt}, {design: metal > 0.08}
 
 
-def _native(frame: Frame, dice: Dice, girdle: Girdle, swing: float, grain: Map, without: Collection[str]) -> Part:
+def _native(frame: Frame, dice: Dice, girdle: Girdle, swing: float, grain: Map,
+            course: dict[str, float | None]) -> Part:
     """The patient's own humerus with the findings of this film."""
-    course = {name: None if name in without else dice.course(name, share, 0.1) for name, share in PREVALENCE.items()}
     masks: dict[str, Mask] = {}
     away = (0.0, 0.0) if course["Dislocation"] is None else _away(course["Dislocation"], girdle.size)
-    if course["Dislocation"] is not None:
-        swing += 0.35
     arm = frame.seen_from(away).turned(swing)
-    upper, left, line = arm, np.float32(1), None
+    upper, left, line = arm, np.ones_like(grain), None
     if (severity := course["Fracture"]) is not None:
         arm, left, line = broken(upper, _fracture(severity, girdle.size, dice.of_patient("Fracture")))
     bone, solid = humerus(arm, girdle, grain)
@@ -100,7 +102,7 @@ def _native(frame: Frame, dice: Dice, girdle: Girdle, swing: float, grain: Map, 
         deposit = _deposit(upper, severity, girdle.size, dice.of_patient("Calcification"))
         masks["Calcification"] = deposit > 0.05
         bone = bone + deposit
-    return arm, {"bone": bone}, masks
+    return {"bone": bone}, masks
 
 
 def _away(severity: float, size: float) -> tuple[float, float]:
@@ -118,7 +120,8 @@ def _deposit(arm: Frame, severity: float, size: float, rng: np.random.Generator)
     """Calcium in the tendon over the greater tubercle, in cm of bone."""
     total = arm.empty()
     for _ in range(rng.integers(2, 5)):
-        spot = (rng.uniform(-1.7, -0.1) * size, rng.uniform(-3.1, -2.3) * size)
-        long = (0.28 + 0.45 * severity) * rng.uniform(0.7, 1.2)
-        total += ellipsoid(arm, spot, (long, 0.5 * long, 0.35 + 0.3 * severity), rng.uniform(-0.2, 0.7))
+        x = rng.uniform(-2.0, -0.4)
+        spot = (x * size, (-rng.uniform(0.1, 0.45) - (2.35**2 - x * x) ** 0.5) * size)
+        long = (0.42 + 0.5 * severity) * rng.uniform(0.7, 1.2)
+        total += ellipsoid(arm, spot, (long, 0.5 * long, 0.45 + 0.35 * severity), rng.uniform(-0.2, 0.7))
     return total

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -62,8 +63,8 @@ class Breath:
 
 def cage(frame: Frame, thorax: Thorax) -> Map:
     """Half width of the rib cage at the level of every pixel, in cm: a dome that widens downwards."""
-    t = 1 - np.clip((frame.y + np.float32(1.0)) / np.float32(0.80 * thorax.height), 0.004, 1)
-    return np.float32(thorax.half_width) * np.sqrt(1 - t * t * np.sqrt(t))
+    t = 1 - np.clip((frame.y + np.float32(1.0)) / np.float32(0.85 * thorax.height), 0.004, 1)
+    return np.float32(thorax.half_width) * np.sqrt(1 - t * t * t * np.sqrt(t))
 
 
 def midline(frame: Frame, thorax: Thorax) -> Map:
@@ -75,9 +76,10 @@ def midline(frame: Frame, thorax: Thorax) -> Map:
 def abdomen(frame: Frame, thorax: Thorax, breath: Breath) -> Map:
     """Share of the cavity's depth taken by the abdomen: sharp at the domes, full where the sulcus ends."""
     outward = np.abs(frame.x) - np.float32(0.5 * thorax.half_width)
-    fall = np.where(outward > 0, np.float32(3.4), np.float32(2.2)) * (outward / np.float32(6.5)) ** 2
-    level = np.float32(breath.dome) + np.where(frame.x > 0, np.float32(breath.lift), 0) + fall
-    t = np.clip((frame.y - level) / np.float32(6.5), 0, 1)
+    fall = np.where(outward > 0, np.float32(3.4), np.float32(1.3)) * (outward / np.float32(6.5)) ** 2
+    level = np.float32(breath.dome) + np.float32(breath.lift) * np.clip(frame.x / 4 + np.float32(0.5), 0, 1) + fall
+    behind = 0.9 + 0.24 * np.abs(frame.x)  # the sulcus reaches lower at the sides
+    t = np.clip((frame.y - level) / behind, 0, 1)
     return np.sqrt(t * (2 - t))
 
 
@@ -91,7 +93,7 @@ def cavity(frame: Frame, thorax: Thorax) -> Map:
 
 def _hollow(v: Map, half_height: float, half_depth: float, mineral: float) -> Map:
     """Bone along the beam through a hollow elliptic rib, `v` cm from its axis: cortex, then a little marrow."""
-    wall = 0.12
+    wall = 0.15
     outer = np.float32(2 * half_depth) * np.sqrt(np.maximum(1 - (v / np.float32(half_height)) ** 2, 0))
     inner = np.float32(2 * (half_depth - wall)) * np.sqrt(
         np.maximum(1 - (v / np.float32(half_height - wall)) ** 2, 0))
@@ -112,10 +114,10 @@ def ribs(frame: Frame, thorax: Thorax, breath: Breath) -> Map:
     the rib, hence the factor 1 / sqrt(1 - u^2).
     """
     half, gap, slope = cage(frame, thorax), thorax.spacing, thorax.tilt
-    total = frame.empty()
+    total, middle = frame.empty(), midline(frame, thorax)
     for front, shift in ((False, -0.5 * breath.turn), (True, 0.5 * breath.turn)):
-        x = midline(frame, thorax) - np.float32(shift)
-        u = np.minimum(np.abs(x) / half, 1)
+        x = np.abs(middle - np.float32(shift))
+        u = np.minimum(x / half, 1)
         bow = np.sqrt(1 - u * u)
         drop = (3.0 * slope, 0.35 * slope)
         if front:
@@ -127,10 +129,10 @@ def ribs(frame: Frame, thorax: Thorax, breath: Breath) -> Map:
             level = (frame.y - np.float32(-1.6 + drop[0]) + np.float32(drop[0]) * bow) / spacing
         distance, number = _family(frame, level, spacing, 9 if front else 11)
         bone = _hollow(distance, 0.70 if front else 0.62, 0.34, thorax.mineral)
-        bone *= np.minimum(1 / np.sqrt(1 - u * u + np.float32(0.06)), np.float32(2.6))
+        bone /= np.sqrt(1 - u * u + np.float32(0.13))
         start = (3.6 + 1.05 * number) if front else np.float32(1.6)
-        bone *= np.clip((np.abs(x) - start) / np.float32(0.9), 0, 1) * (np.abs(x) < half)
-        total += bone * np.float32(0.85 if front else 1.0)
+        bone *= np.clip((x - start) / np.float32(0.9), 0, 1) * np.sqrt(np.clip((half - x) / np.float32(0.5), 0, 1))
+        total += bone * np.float32(0.75 if front else 1.1)
     return total
 
 
@@ -151,7 +153,7 @@ def spine(frame: Frame, thorax: Thorax) -> Map:
 
 
 def _branches(start: tuple[float, float], side: float, thorax: Thorax,
-              rng: np.random.Generator) -> list[list[np.ndarray]]:
+              rng: np.random.Generator) -> list[np.ndarray]:
     """The vessel tree of one lung as generations of short curved lines, starting at the hilum."""
     heading = np.array([-1.35, -0.85, -0.4, 0.0, 0.35, 0.65, 0.95, 1.25]) + rng.normal(0, 0.1, 8)
     root = np.tile(start, (8, 1)) + rng.normal(0, 0.35, (8, 2))
@@ -162,7 +164,7 @@ def _branches(start: tuple[float, float], side: float, thorax: Thorax,
         steps = np.linspace(0, 1, 4)[None, :, None] * length[:, None, None]
         angle = heading[:, None] + bend[:, None] * np.linspace(0, 1, 4)
         line = root[:, None] + steps * np.stack([side * np.cos(angle), np.sin(angle)], -1)
-        generations.append(list(line))
+        generations.append(line)
         fork = rng.uniform(0.15, 0.55, len(heading)) * (1 if depth else 0.6)
         root = np.concatenate([line[:, -1], line[:, -1 if depth % 2 else -2]])
         heading = np.concatenate([angle[:, -1] - fork, angle[:, -1] + fork * rng.uniform(0.5, 1, len(heading))])
@@ -170,19 +172,20 @@ def _branches(start: tuple[float, float], side: float, thorax: Thorax,
     return generations
 
 
-def vessels(frame: Frame, thorax: Thorax, rng: np.random.Generator) -> Map:
+def vessels(frame: Frame, thorax: Thorax, rng: np.random.Generator, sides: Sequence[float] = (-1.0, 1.0)) -> Map:
     """Blood along the beam in the lungs' vessels and hila, in cm."""
-    total = frame.empty()
-    for side, level in ((-1.0, 0.47), (1.0, 0.43)):
-        hilum = (side * 3.6, level * thorax.height)
-        width = 0.62 * thorax.vessels
-        for depth, lines in enumerate(_branches(hilum, side, thorax, rng)):
-            total += np.float32(width if depth else 0.8 * width) * strokes(frame, lines, width)
-            width *= 0.70
+    total, width = frame.empty(), 0.52 * thorax.vessels
+    hila = [(side * 2.9, (0.45 - 0.02 * side) * thorax.height) for side in sides]
+    trees = [_branches(hilum, side, thorax, rng) for hilum, side in zip(hila, sides, strict=True)]
+    for generation in zip(*trees, strict=True):
+        total += np.float32(2.0 * width) * strokes(frame, np.concatenate(generation), width)
+        width *= 0.76
+    for (x, y), side in zip(hila, sides, strict=True):
         for _ in range(3):
-            spot = (hilum[0] + side * rng.uniform(-0.4, 0.9), hilum[1] + rng.normal(0, 0.9))
+            spot = (x + side * rng.uniform(-0.4, 0.9), y + rng.normal(0, 0.9))
             radius = rng.uniform(0.5, 0.9) * thorax.vessels
-            total += 0.6 * ellipsoid(frame, spot, (radius * 0.75, radius, radius * 0.8))
+            window = frame.window(spot, spot, 1.2)
+            total[window] += 0.6 * ellipsoid(frame.crop(window), spot, (radius * 0.75, radius, radius * 0.8))
     return total
 
 
@@ -199,9 +202,9 @@ def parenchyma(frame: Frame, rng: np.random.Generator) -> Map:
     """Relative density of the lung, about 1: the fine net of vessels too small to draw, denser at the bases."""
     fine = clouds(frame.shape, 0.16 / frame.pixel, rng)
     coarse = clouds(frame.shape, 0.7 / frame.pixel, rng)
-    return 1 + np.float32(0.09) * fine + np.float32(0.07) * coarse
+    return 1 + np.float32(0.06) * fine + np.float32(0.035) * coarse
 
 
 def interstitium(frame: Frame, vessel: Map) -> Map:
     """Soft haze around the vessels, from the branches beside and behind the ones drawn."""
-    return vessel + np.float32(0.5) * blur(vessel, 0.5 / frame.pixel)
+    return vessel + np.float32(0.2) * blur(vessel, 0.6 / frame.pixel)

@@ -1,0 +1,71 @@
+import json
+
+import pandas as pd
+import pytest
+import torch
+from lightning.pytorch import Trainer
+from torch.nn import functional
+
+from xrayssl.errors import UserError
+from xrayssl.methods import Finetune
+
+QUIET = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False, "accelerator": "cpu"}
+
+
+def tiny(task="multilabel", **kwargs):
+    return Finetune(classes=["a", "b"], task=task, backbone="resnet18", img_size=32, **kwargs)
+
+
+def test_unknown_labels_do_not_enter_the_loss_of_findings():
+    logits, label = torch.tensor([[1.0, -2.0], [0.5, 3.0]]), torch.tensor([[1.0, float("nan")], [0.0, 1.0]])
+    known = [functional.binary_cross_entropy_with_logits(logits[i, k], label[i, k]) for i, k in ((0, 0), (1, 0), (1, 1))]
+    assert tiny()._loss(logits, label).item() == pytest.approx(sum(known).item() / 3)
+
+
+def test_the_loss_of_classes_is_cross_entropy_over_labelled_films():
+    logits, label = torch.tensor([[1.0, -2.0], [0.5, 3.0]]), torch.tensor([[0.0, 1.0], [float("nan")] * 2])
+    expected = functional.cross_entropy(logits[:1], torch.tensor([1]))
+    assert tiny("multiclass")._loss(logits, label).item() == pytest.approx(expected.item())
+
+
+def test_a_batch_without_any_label_costs_nothing_and_breaks_nothing():
+    loss = tiny()._loss(torch.zeros(2, 2, requires_grad=True), torch.full((2, 2), float("nan")))
+    loss.backward()
+    assert loss.item() == 0
+
+
+def test_probabilities_sum_to_one_for_classes_only():
+    logits = torch.randn(5, 2)
+    assert torch.allclose(tiny("multiclass").probabilities(logits).sum(1), torch.ones(5))
+    assert torch.equal(tiny().probabilities(logits), logits.sigmoid())
+
+
+def test_a_linear_probe_moves_the_head_and_nothing_of_the_backbone(tmp_path, shoulder):
+    method = Finetune(shoulder.classes, shoulder.task, mode="linear", backbone="resnet18", img_size=32)
+    before = {name: value.clone() for name, value in method.state_dict().items()}
+    Trainer(default_root_dir=tmp_path, max_steps=3, limit_val_batches=0, **QUIET).fit(method, datamodule=shoulder)
+    moved = {name for name, value in method.state_dict().items() if not torch.equal(value, before[name])}
+    assert moved == {"head.linear.weight", "head.linear.bias", "head.norm.running_mean", "head.norm.running_var",
+                     "head.norm.num_batches_tracked"}  # fmt: skip
+
+
+def test_a_test_leaves_predictions_of_every_film_and_figures_with_intervals(tmp_path, shoulder):
+    method = Finetune(shoulder.classes, shoulder.task, backbone="resnet18", img_size=32)
+    Trainer(default_root_dir=tmp_path, **QUIET).test(method, datamodule=shoulder, verbose=False)
+    predictions, figures = pd.read_parquet(tmp_path / "predictions.parquet"), json.loads((tmp_path / "metrics.json").read_text())
+    assert list(predictions["index"]) == list(shoulder.manifest.rows("test"))
+    assert predictions.filter(like="probability/").sum(axis=1).to_numpy() == pytest.approx(1, abs=1e-5)
+    assert {"auroc_macro", "balanced_accuracy", "kappa"} <= set(figures["metrics"])
+    assert figures["split"] == "test"
+
+
+def test_data_without_labels_are_refused():
+    with pytest.raises(UserError, match="needs labels"):
+        Finetune(classes=[], task=None, backbone="resnet18", img_size=32)
+
+
+def test_a_head_for_other_classes_is_refused(tmp_path):
+    content = {}
+    tiny().on_save_checkpoint(content)
+    with pytest.raises(UserError, match="names a, b; these data have a, c"):
+        Finetune(classes=["a", "c"], task="multilabel", backbone="resnet18", img_size=32).on_load_checkpoint(content)

@@ -1,0 +1,123 @@
+"""What every method must do: learn eight films by heart, resume bitwise, refuse another's checkpoint."""
+
+import pytest
+import torch
+from lightning.pytorch import Callback, Trainer
+
+from xrayssl.data.films import collate
+from xrayssl.errors import UserError
+from xrayssl.masking import Masking
+from xrayssl.methods import Finetune, MAEPretrain, RotationProxy
+from xrayssl.optim import Optim
+
+QUIET = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False, "accelerator": "cpu",
+         "use_distributed_sampler": False}  # fmt: skip
+FAST = Optim(lr=2e-3, warmup_epochs=0)
+
+
+def mae(data, **kwargs):
+    decoder = {"decoder_width": 64, "decoder_depth": 1, "decoder_heads": 2, "masking": Masking(0.5)}
+    return MAEPretrain(backbone="vit_tiny_patch16_224", img_size=32, norm_pix=False, optim=FAST, **decoder, **kwargs)
+
+
+def rotation(data, **kwargs):
+    return RotationProxy(backbone="resnet18", img_size=32, optim=FAST, **kwargs)
+
+
+def finetune(data, **kwargs):
+    return Finetune(data.classes, data.task, backbone="vit_tiny_patch16_224", img_size=32, optim=FAST, **kwargs)
+
+
+METHODS = [mae, rotation, finetune]
+
+
+def overfit(method, image, label, steps=40):
+    """Loss over eight films before and after some steps on them, in the mean over ten draws of masks."""
+    batch = {"image": image, "label": label}
+    optimizer = torch.optim.AdamW((p for p in method.parameters() if p.requires_grad), 1e-3)
+
+    def loss():
+        with torch.no_grad():
+            return sum(method._losses(batch)["loss"].item() for _ in range(10)) / 10
+
+    before = loss()
+    for _ in range(steps):
+        optimizer.zero_grad()
+        method._losses(batch)["loss"].backward()
+        optimizer.step()
+    return before, loss()
+
+
+@pytest.mark.parametrize("make", METHODS)
+def test_eight_films_are_learned_by_heart(make, shoulder):
+    torch.manual_seed(0)
+    dataset = shoulder.val_dataloader().dataset
+    films = collate([dataset[(0, row)] for row in range(8)])
+    before, after = overfit(make(shoulder).train(), films["image"], films["label"])
+    assert after < before / 2
+
+
+class Interrupt(Callback):
+    """Raises after a number of steps, as a kill would."""
+
+    def __init__(self, step):
+        self.step = step
+
+    def on_train_batch_end(self, trainer, *args):
+        if trainer.global_step == self.step:
+            trainer.save_checkpoint(trainer.default_root_dir + "/cut.ckpt")
+            raise InterruptedError
+
+
+def train(folder, make, data, ckpt_path=None, **kwargs):
+    torch.manual_seed(5)
+    method = make(data, drop_path=0.1) if make is not rotation else make(data)
+    trainer = Trainer(default_root_dir=str(folder), max_epochs=3, enable_checkpointing=False, num_sanity_val_steps=0,
+                      **QUIET, **kwargs)  # fmt: skip
+    trainer.fit(method, datamodule=data, ckpt_path=ckpt_path)
+    return method.state_dict()
+
+
+@pytest.mark.parametrize("make", METHODS)
+@pytest.mark.parametrize("cut", [2, 3, 5])
+def test_straight_and_interrupted_training_give_bitwise_equal_weights(make, cut, tmp_path, shoulder):
+    straight = train(tmp_path, make, shoulder)  # 3 epochs of 3 steps
+    with pytest.raises(InterruptedError):
+        train(tmp_path, make, shoulder, callbacks=[Interrupt(cut)])
+    torch.manual_seed(99)
+    resumed = train(tmp_path, make, shoulder, ckpt_path=str(tmp_path / "cut.ckpt"))
+    assert [name for name in straight if not torch.equal(straight[name], resumed[name])] == []
+
+
+def test_a_run_with_workers_equals_one_without(tmp_path, shoulder):
+    alone = train(tmp_path, rotation, shoulder)
+    shoulder.workers = 2
+    helped = train(tmp_path, rotation, shoulder)
+    assert all(torch.equal(alone[name], helped[name]) for name in alone)
+
+
+def test_another_seed_gives_another_run(tmp_path, shoulder, monkeypatch):
+    first = train(tmp_path, rotation, shoulder)
+    monkeypatch.setenv("PL_GLOBAL_SEED", "1")
+    second = train(tmp_path, rotation, shoulder)
+    assert not torch.equal(first["backbone.network.conv1.weight"], second["backbone.network.conv1.weight"])
+
+
+def test_masks_differ_between_ranks_epochs_and_steps(shoulder, monkeypatch):
+    keys = set()
+    for rank in range(2):
+        for epoch in range(3):
+            method = mae(shoulder)
+            monkeypatch.setattr(type(method), "global_rank", rank)
+            monkeypatch.setattr(type(method), "current_epoch", epoch)
+            keys |= {method._key(step) for step in range(4)}
+            monkeypatch.undo()
+    assert len(keys) == 2 * 3 * 4
+
+
+def test_resuming_with_another_method_is_refused_in_a_sentence_that_names_init_from(tmp_path, shoulder):
+    with pytest.raises(InterruptedError):
+        train(tmp_path, mae, shoulder, callbacks=[Interrupt(1)])
+    with pytest.raises(UserError, match=r"MAEPretrain.*Finetune.*--model\.init_from") as caught:
+        train(tmp_path, finetune, shoulder, ckpt_path=str(tmp_path / "cut.ckpt"))
+    assert len(caught.value.messages) == 1

@@ -1,0 +1,53 @@
+import pytest
+import torch
+
+from xrayssl.backbone import Backbone
+from xrayssl.errors import UserError
+
+FAMILIES = {
+    "vit_tiny_patch16_224": (192, (4, 4)),
+    "resnet18": (512, (2, 2)),
+    "densenet121": (1024, (2, 2)),
+    "efficientnet_b0": (320, (2, 2)),
+    "convnext_atto": (320, (2, 2)),
+    "mobilenetv3_small_050": (288, (2, 2)),
+}
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_every_family_gives_one_grid_of_the_width_it_says(name):
+    backbone = Backbone(name, 64).eval()
+    grid_BDhw = backbone(torch.rand(2, 1, 64, 64))
+    assert grid_BDhw.shape == (2, backbone.width, *backbone.grid_size) == (2, FAMILIES[name][0], *FAMILIES[name][1])
+
+
+@pytest.mark.parametrize("name", ["vit_tiny_patch16_224", "vit_small_patch14_reg4_dinov2"])
+def test_encoding_every_patch_is_the_plain_forward(name):
+    backbone = Backbone(name, 56 if "14" in name else 64).eval()
+    image = torch.rand(2, 1, *backbone.img_size)
+    every = torch.arange(backbone.grid_size[0] * backbone.grid_size[1]).expand(2, -1)
+    tokens = backbone.encode_visible(image, every)
+    assert torch.allclose(tokens, backbone(image).flatten(2).transpose(1, 2), atol=1e-5)
+
+
+def test_hidden_pixels_cannot_change_the_encoding():
+    backbone, image = Backbone("vit_tiny_patch16_224", 64).eval(), torch.rand(1, 1, 64, 64)
+    visible, changed = torch.tensor([[0, 5]]), image.clone()
+    changed[..., 32:] = 9.0
+    assert torch.equal(backbone.encode_visible(image, visible), backbone.encode_visible(changed, visible))
+
+
+def test_a_cnn_refuses_to_encode_single_patches():
+    with pytest.raises(ValueError, match="take a ViT"):
+        Backbone("resnet18", 32).encode_visible(torch.rand(1, 1, 32, 32), torch.tensor([[0]]))
+
+
+def test_a_mistyped_network_gets_a_suggestion():
+    with pytest.raises(UserError, match="Did you mean 'resnet18'"):
+        Backbone("resnet18s", 32)
+
+
+def test_grey_values_are_normalised_on_the_device():
+    backbone = Backbone("resnet18", 32, mean=0.4, std=0.2)
+    image = torch.tensor([0, 102, 255], dtype=torch.uint8).reshape(1, 1, 1, 3)
+    assert torch.allclose(backbone.normalize(image).flatten(), torch.tensor([-2.0, 0.0, 3.0]), atol=1e-6)

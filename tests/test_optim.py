@@ -1,0 +1,64 @@
+import math
+
+import pytest
+import torch
+
+from xrayssl.methods import Finetune
+from xrayssl.optim import Optim, warmup_cosine
+
+
+def rates(layer_decay, backbone="vit_tiny_patch16_224", **kwargs):
+    method = Finetune(classes=["a", "b"], task="multiclass", backbone=backbone, img_size=32)
+    optim = Optim(lr=1.0, warmup_epochs=0, layer_decay=layer_decay, **kwargs)
+    optimizer, _ = optim.build(method, method.backbone, 1, 10, 1)
+    names = {id(parameter): name for name, parameter in method.named_parameters()}
+    return {
+        names[id(parameter)]: (group["lr"], group["weight_decay"])
+        for group in optimizer.param_groups
+        for parameter in group["params"]
+    }, method
+
+
+def test_the_first_layer_of_a_vit_learns_at_the_thirteenth_power_of_the_decay():
+    found, _ = rates(0.55, min_layer_scale=0.0)
+    assert found["backbone.network.patch_embed.proj.weight"][0] == pytest.approx(0.55**13)
+    assert found["backbone.network.blocks.11.mlp.fc1.weight"][0] == pytest.approx(0.55)
+    assert found["head.linear.weight"][0] == 1.0
+
+
+def test_a_floor_keeps_the_first_layers_of_a_deep_cnn_learning():
+    found, _ = rates(0.55, "resnet18", min_layer_scale=0.01)
+    assert min(rate for rate, _ in found.values()) == pytest.approx(0.01)
+
+
+@pytest.mark.parametrize("layer_decay", [None, 0.75])
+def test_every_trainable_parameter_is_in_exactly_one_group(layer_decay):
+    found, method = rates(layer_decay)
+    assert set(found) == {name for name, parameter in method.named_parameters() if parameter.requires_grad}
+
+
+@pytest.mark.parametrize("layer_decay", [None, 0.75])
+def test_biases_norms_and_positions_do_not_decay(layer_decay):
+    found, method = rates(layer_decay)
+    shapes = dict(method.named_parameters())
+    exempt = {name for name, (_, decay) in found.items() if decay == 0}
+    assert exempt == {n for n in found if shapes[n].ndim == 1 or n.endswith(("pos_embed", "cls_token"))}
+
+
+def test_the_schedule_warms_up_and_ends_at_its_floor():
+    factors = [warmup_cosine(step, 5, 105, 0.1) for step in range(106)]
+    assert factors[:5] == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0])
+    assert factors[55] == pytest.approx(0.1 + 0.9 * 0.5 * (1 + math.cos(math.pi / 2)))
+    assert factors[105] == pytest.approx(0.1)
+
+
+def test_the_rate_scales_with_the_batch_only_where_a_reference_is_given():
+    assert Optim(lr=1e-3, reference_batch=256).peak(1024) == pytest.approx(4e-3)
+    assert Optim(lr=1e-3).peak(1024) == 1e-3
+
+
+def test_frozen_parameters_are_left_out():
+    method = Finetune(classes=["a"], task="multilabel", mode="linear", backbone="resnet18", img_size=32)
+    optimizer, _ = Optim(layer_decay=None).build(method, method.backbone, 1, 1, 1)
+    assert sum(len(group["params"]) for group in optimizer.param_groups) == 2
+    assert isinstance(optimizer, torch.optim.AdamW)

@@ -1,0 +1,340 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.cli import LightningCLI
+from lightning.pytorch.loggers import CSVLogger, WandbLogger
+
+from xrayssl import lightning_cli, rundir
+from xrayssl.callbacks import record
+from xrayssl.cli import main
+from xrayssl.errors import UserError
+from xrayssl.lightning_cli import XrayCLI
+from xrayssl.loggers import Wandb, loggers, resolve
+from xrayssl.request import fold_corpora, understand
+from xrayssl.train import how_to_resume
+
+CONFIG = """# Tiny
+model:
+  class_path: Finetune
+  init_args: {backbone: test_vit, optim: {warmup_epochs: 0}}
+data:
+  class_path: ChestXrayDataModule
+  init_args: {img_size: 32, batch_size: 4, num_workers: 0, corpora: {phantom: {films: 24, size: 48}}}
+trainer: {max_epochs: 1, limit_train_batches: 2, enable_progress_bar: false, accelerator: cpu, num_sanity_val_steps: 0}
+wandb: {mode: disabled}
+"""
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory):
+    path = tmp_path_factory.mktemp("configs") / "tiny.yaml"
+    path.write_text(CONFIG)
+    return str(path)
+
+
+@pytest.fixture(scope="module")
+def run(config, tmp_path_factory):
+    out = tmp_path_factory.mktemp("out") / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XRAYSSL_RUN", "")
+        assert main(["fit", "--config", config, "--out", str(out), "--model.optim.lr=1e-3"]) == 0
+    return out
+
+
+def saved(run):
+    return yaml.safe_load((run / "config.yaml").read_text())
+
+
+def recorded(run):
+    return json.loads((run / "run.json").read_text())
+
+
+def test_a_run_leaves_everything_in_its_folder(run):
+    left = {str(path.relative_to(run)) for path in run.rglob("*") if path.is_file()}
+    wanted = {"config.yaml", "run.json", "metrics.csv", "backbone.safetensors"}
+    assert left >= wanted | {"checkpoints/last.ckpt", "checkpoints/best.ckpt"}
+
+
+def test_the_saved_configuration_holds_overrides_and_nothing_that_comes_from_the_data(run):
+    arguments = saved(run)["model"]["init_args"]
+    assert arguments["optim"]["lr"] == 1e-3
+    assert not {"img_size", "classes", "task"} & set(arguments)
+
+
+def test_the_record_says_what_was_run_on_what_and_how_it_ended(run):
+    found = recorded(run)
+    assert (found["verb"], found["config"], found["seed"], found["outcome"]) == ("fit", "tiny", 0, "finished")
+    assert (found["method"], found["backbone"], found["parents"]) == ("Finetune", "test_vit", [])
+    assert found["data"]["films"] == 24
+    assert len(found["data"]["checksum"]) == 64
+    assert found["seconds"] > 0
+    assert "torch" in found["packages"]
+
+
+def test_metrics_have_the_learning_rate(run):
+    assert "lr" in (run / "metrics.csv").read_text().splitlines()[0].split(",")
+
+
+def test_a_run_is_measured_by_naming_it_and_measuring_again_overwrites_nothing(run):
+    assert [main(["test", "--run", str(run), "--trainer.limit_test_batches", "1"]) for _ in range(2)] == [0, 0]
+    assert recorded(run / "test")["verb"] == recorded(run / "test-2")["verb"] == "test"
+    assert (run / "test" / "metrics.json").is_file()
+
+
+def test_a_resumed_run_has_its_own_folder_and_brings_the_best_along(run, tmp_path):
+    last = run / "checkpoints" / "last.ckpt"
+    words = ["--config", f"{run}/config.yaml", "--ckpt_path", str(last), "--out", str(tmp_path / "r")]
+    assert main(["fit", *words, "--trainer.max_epochs", "2", "--trainer.limit_val_batches", "0"]) == 0
+    assert recorded(tmp_path / "r")["resumed"] == str(last)
+    assert recorded(tmp_path / "r")["config"] == "tiny"
+    assert saved(tmp_path / "r")["ckpt_path"] is None
+    best = [folder / "checkpoints" / "best.ckpt" for folder in (run, tmp_path / "r")]
+    assert best[0].read_bytes() == best[1].read_bytes()
+
+
+def test_a_checkpoint_of_another_method_is_refused_and_leaves_no_folder(run, config, tmp_path, capsys):
+    words = ["--config", config, "--model", "RotationProxy", "--out", str(tmp_path / "r")]
+    assert main(["fit", *words, "--ckpt_path", f"{run}/checkpoints/last.ckpt"]) == 2
+    assert "--model.init_from" in capsys.readouterr().err
+    assert not (tmp_path / "r").exists()
+
+
+def test_a_checkpoint_never_replaces_the_configured_model(config, tmp_path, monkeypatch):
+    assert "_parse_ckpt_path" in vars(LightningCLI)  # private: where this fails, look for its new name
+    other = {"_class_path": "xrayssl.methods.RotationProxy", "backbone": "test_vit"}
+    torch.save({"state_dict": {}, "hyper_parameters": other}, tmp_path / "foreign.ckpt")
+    monkeypatch.setattr(XrayCLI, "_run_subcommand", lambda self, verb: None)
+    words = ["--config", config, "--ckpt_path", str(tmp_path / "foreign.ckpt"), "--out", str(tmp_path / "r")]
+    assert type(lightning_cli.start(understand("fit", words)).model).__name__ == "Finetune"
+
+
+def test_the_model_takes_from_the_data_what_it_has_arguments_for(config, tmp_path, monkeypatch):
+    monkeypatch.setattr(XrayCLI, "_run_subcommand", lambda self, verb: None)
+    cli = lightning_cli.start(understand("fit", ["--config", config, "--out", str(tmp_path / "a")]))
+    assert cli.model.classes == cli.datamodule.classes
+    assert cli.model.backbone.img_size == (32, 32)
+    words = ["--config", config, "--model", "RotationProxy", "--out", str(tmp_path / "b")]
+    assert not hasattr(lightning_cli.start(understand("fit", words)).model, "classes")
+
+
+def test_a_trial_run_does_not_offer_itself_for_testing(config, tmp_path, capsys):
+    assert main(["fit", "--config", config, "--out", str(tmp_path / "r"), "--trainer.fast_dev_run", "true"]) == 0
+    assert "leave out --trainer.fast_dev_run" in (said := capsys.readouterr().err)
+    assert "xrayssl test" not in said
+
+
+def test_the_next_command_is_said_after_a_fit(config, tmp_path, capsys):
+    assert main(["fit", "--config", config, "--out", str(tmp_path / "r")]) == 0
+    assert f"Next: xrayssl test --run {tmp_path}/r" in capsys.readouterr().err
+
+
+def test_an_out_folder_with_something_in_it_is_refused(config, tmp_path, capsys):
+    (tmp_path / "mine.txt").touch()
+    assert main(["fit", "--config", config, "--out", str(tmp_path)]) == 2
+    assert "never overwrites" in capsys.readouterr().err
+
+
+def test_the_whole_configuration_is_printed_without_making_a_folder(config, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["fit", "--config", config, "--print_config", "--data.batch_size", "8"]) == 0
+    assert yaml.safe_load(capsys.readouterr().out)["data"]["init_args"]["batch_size"] == 8
+    assert not any(tmp_path.iterdir())
+
+
+def test_help_is_short_and_help_all_is_everything(capsys):
+    assert main(["fit", "--help"]) == 0
+    assert len(capsys.readouterr().out.splitlines()) < 30
+    assert main(["fit", "--help-all"]) == 0
+    assert len(capsys.readouterr().out.splitlines()) > 200
+
+
+class Interrupt(Callback):
+    def on_train_batch_end(self, trainer, *args):
+        os.kill(os.getpid(), signal.SIGINT)
+
+
+@pytest.mark.skipif(threading.current_thread() is not threading.main_thread(), reason="signals need the main thread")
+def test_ctrl_c_keeps_the_work_and_says_how_to_go_on(config, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(XrayCLI, "_callbacks", lambda *_, old=XrayCLI._callbacks: [*old(*_), Interrupt()])
+    assert main(["fit", "--config", config, "--out", str(tmp_path / "r")]) == 130
+    assert f"--ckpt_path {tmp_path}/r/checkpoints/last.ckpt" in capsys.readouterr().err
+    assert (tmp_path / "r" / "checkpoints" / "last.ckpt").is_file()
+    assert recorded(tmp_path / "r")["outcome"] == "interrupted"
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_an_interruption_before_the_first_checkpoint_promises_nothing(monkeypatch, tmp_path):
+    monkeypatch.setenv(rundir.VARIABLE, str(tmp_path))
+    assert "start anew" in how_to_resume("fit")
+
+
+def test_what_the_user_can_mend_does_not_replace_the_last_checkpoint(tmp_path, monkeypatch):
+    saves = []
+    monkeypatch.setattr(record.ModelCheckpoint, "on_exception", lambda self, *_: saves.append(_[-1]))
+    keeper = record.LastCheckpoint(tmp_path)
+    trainer = type("T", (), {"world_size": 1})
+    for error in (UserError("loss is not finite"), RuntimeError("disk")):
+        keeper.on_exception(trainer, None, error)
+    assert [type(error) for error in saves] == [RuntimeError]
+
+
+# --- words -> request
+
+
+@pytest.mark.parametrize(
+    ("words", "corpora"),
+    [
+        (["--data.corpora.nih", "/n"], {"phantom": {"films": 24, "size": 48}, "nih": "/n"}),
+        (["--data.corpora", '{"nih": "/n", "folder": "/f"}'], {"nih": "/n", "folder": "/f"}),
+        (["--data.corpora.phantom.films=9"], {"phantom": {"films": 9}}),
+    ],
+)
+def test_corpora_are_named_in_one_flag(words, corpora, config, capsys):
+    assert main(["fit", "--config", config, *words, "--print_config"]) == 0
+    assert yaml.safe_load(capsys.readouterr().out)["data"]["init_args"]["corpora"] == corpora
+
+
+def test_a_root_given_alone_joins_the_options_of_its_corpus():
+    words = ["--data.corpora.nih", "/n", "--x", "1", "--data.corpora.nih.view", "PA"]
+    assert fold_corpora(words) == ["--x", "1", "--data.corpora.nih", '{"root": "/n", "view": "PA"}']
+
+
+@pytest.mark.parametrize(
+    ("verb", "words", "sentence"),
+    [
+        ("test", ["--trainer.devices", "1"], "--run RUN"),
+        ("test", ["--run", "nowhere"], "no run in that folder"),
+        ("fit", ["--run", "r"], "--ckpt_path r/checkpoints/last.ckpt"),
+        ("fit", ["--ckpt_path", "best"], "no such checkpoint"),
+        ("fit", ["--config"], "needs a value"),
+        ("fit", ["--config", "--out", "x"], "needs a value"),
+    ],
+)
+def test_a_command_that_cannot_work_is_refused_before_anything_is_loaded(verb, words, sentence):
+    with pytest.raises(UserError, match=sentence):
+        understand(verb, words)
+
+
+def test_the_best_checkpoint_is_measured_unless_the_last_is_asked_for(run):
+    assert understand("test", ["--run", str(run)]).words[-1].endswith("best.ckpt")
+    assert understand("test", ["--run", str(run), "--ckpt_path", "last"]).words[-1].endswith("last.ckpt")
+
+
+def test_a_measured_run_does_not_load_what_it_once_started_from(tmp_path):
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints" / "last.ckpt").touch()
+    (tmp_path / "config.yaml").write_text("model: {init_args: {init_from: /gone}}")
+    assert "--model.init_from null" in " ".join(understand("test", ["--run", str(tmp_path)]).words)
+
+
+# --- run folders
+
+
+def test_two_runs_in_the_same_second_get_two_folders(tmp_path):
+    names = [rundir.fresh(tmp_path / "now").name for _ in range(3)]
+    assert names == ["now", "now-2", "now-3"]
+
+
+def test_a_later_process_takes_the_folder_of_the_first(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    chosen = rundir.choose("mae")
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    assert rundir.choose("mae") == chosen
+
+
+def test_the_processes_of_torchrun_agree_on_one_folder(tmp_path):
+    script = tmp_path / "agree.py"
+    script.write_text("from xrayssl import rundir\nfrom pathlib import Path\nimport os\n"
+                      "Path(os.environ['RANK']).write_text(str(rundir.choose('mae')))\n")  # fmt: skip
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(script)]
+    root = str(Path(rundir.__file__).parents[1])
+    subprocess.run(torchrun, cwd=tmp_path, env={**os.environ, "PYTHONPATH": root}, check=True, capture_output=True)
+    assert (tmp_path / "0").read_text() == (tmp_path / "1").read_text()
+
+
+def test_processes_that_cannot_agree_ask_for_a_name(monkeypatch):
+    monkeypatch.setenv("SLURM_PROCID", "1")
+    with pytest.raises(UserError, match="--out DIR"):
+        rundir.choose("mae")
+
+
+def test_a_folder_with_work_in_it_is_never_abandoned(tmp_path, monkeypatch):
+    (tmp_path / "run.json").touch()
+    (tmp_path / "metrics.csv").touch()
+    monkeypatch.setenv(rundir.VARIABLE, str(tmp_path))
+    rundir.abandon()
+    assert (tmp_path / "run.json").exists()
+
+
+# --- precision, processes
+
+
+@pytest.mark.parametrize(("amx", "chosen"), [(True, "bf16-mixed"), (False, "32-true")])
+def test_precision_follows_the_processor(amx, chosen, monkeypatch):
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)
+    assert lightning_cli.precision("cpu") == chosen
+
+
+@pytest.mark.parametrize(("fast", "chosen"), [(True, "bf16-mixed"), (False, "32-true")])
+def test_precision_follows_the_gpu(fast, chosen, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: fast)
+    assert lightning_cli.precision("auto") == chosen
+
+
+def test_torchrun_decides_the_number_of_processes(monkeypatch):
+    for name, value in {"TORCHELASTIC_RUN_ID": "x", "WORLD_SIZE": "4", "LOCAL_WORLD_SIZE": "2"}.items():
+        monkeypatch.setenv(name, value)
+    asked = {"devices": "auto", "strategy": "auto"}
+    assert lightning_cli.processes(asked) == {"devices": 2, "num_nodes": 2, "strategy": "ddp"}
+
+
+# --- loggers
+
+
+def test_auto_is_offline_without_a_login_and_online_with_one(monkeypatch, tmp_path):
+    for name in ("WANDB_MODE", "WANDB_API_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    assert resolve("auto") == "offline"
+    (tmp_path / "netrc").write_text("machine api.wandb.ai login user password none\n")
+    assert resolve("auto") == "online"
+
+
+def test_a_disabled_run_logs_to_the_file_only(tmp_path):
+    (logger,) = loggers(tmp_path, Wandb(mode="disabled"))
+    assert isinstance(logger, CSVLogger)
+    assert logger.log_dir.rstrip("/") == str(tmp_path)
+
+
+def test_privacy_sends_no_console_code_or_machine(tmp_path):
+    logger = loggers(tmp_path, Wandb(mode="offline", group="chain", tags=["a"], privacy=True))[1]
+    assert isinstance(logger, WandbLogger)
+    settings = logger._wandb_init["settings"]
+    assert (settings.console, settings.disable_code, settings.x_disable_meta) == ("off", True, True)
+    assert (logger._wandb_init["group"], logger._wandb_init["tags"]) == ("chain", ["a"])
+
+
+def test_an_offline_run_of_weights_and_biases_stays_in_the_folder(config, tmp_path, monkeypatch):
+    monkeypatch.delenv("WANDB_MODE")
+    words = ["--out", str(tmp_path / "r"), "--wandb.mode", "offline", "--wandb.privacy", "true"]
+    assert main(["fit", "--config", config, *words]) == 0
+    assert list((tmp_path / "r" / "wandb").glob("offline-run-*/*.wandb"))
+    assert not (tmp_path / "r" / "wandb" / "latest-run" / "files" / "wandb-metadata.json").exists()
+
+
+def test_every_logger_gets_the_configuration_and_where_the_weights_come_from(config, tmp_path, monkeypatch):
+    told = {}
+    monkeypatch.setattr("xrayssl.loggers.MetricsFile.log_hyperparams", lambda self, params: told.update(params))
+    assert main(["fit", "--config", config, "--out", str(tmp_path / "r"), "--trainer.limit_val_batches", "0"]) == 0
+    assert told["config"]["trainer"]["max_epochs"] == 1
+    assert {"method", "backbone", "parents", "data"} <= set(told)
