@@ -5,6 +5,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
+from phantoms import small
 
 CACHE = Path(tempfile.gettempdir()) / f"xrayssl-tests-{os.getuid()}"
 os.environ["XDG_CACHE_HOME"] = str(CACHE)
@@ -37,8 +38,3 @@ def chest():
     from xrayssl.data import ChestXrayDataModule
 
     return ChestXrayDataModule(small("chest"), img_size=32, batch_size=4, num_workers=0)
-
-
-def small(body):
-    """The corpora argument for 24 phantoms of 48 px."""
-    return {"phantom": {"body": body, "films": 24, "size": 48}}

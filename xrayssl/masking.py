@@ -1,8 +1,9 @@
 """Where to hide: maps of log-weights, and one sampler that draws exactly as many patches as asked.
 
-A map `(h, w)` holds the logarithm of each patch's relative weight of being hidden. Maps combine by addition, and
-the sampler draws without replacement in proportion to the weights (Gumbel top-k: Kool et al. 2019,
-arXiv:1903.06059, section 3).
+A map `(h, w)` holds the logarithm of each patch's relative weight of staying visible. Maps combine by addition, and
+the sampler draws the visible patches without replacement in proportion to the weights (Gumbel top-k: Kool et al. 2019,
+arXiv:1903.06059, section 3). Weights are of the visible side because it is the small one: where few patches stay, their
+probabilities follow the weights closely, so that a floor means what it says.
 """
 
 from __future__ import annotations
@@ -22,18 +23,17 @@ def uniform_map(grid: tuple[int, int]) -> Tensor:
 def center_map(grid: tuple[int, int], sigma: float = 0.3, floor: float = 0.5, hide: bool = True) -> Tensor:
     """A Gaussian about the centre of the film, where the joint or the lungs are.
 
-    The favoured region weighs 1 at the centre and falls to `floor` at the border, so that nothing is (almost) never
-    hidden or never seen: with weights of 0.1 to 1 at a ratio of 0.9 a central patch stays visible in 2.7 % of the
-    draws instead of 9.7 %.
+    The floor keeps every patch visible now and then: with weights of 0.1 to 1 on the hidden side and a ratio of 0.9 a
+    central patch would stay visible in 2.7 % of the draws, instead of 10 % when all are alike.
 
     Args:
         grid: Rows and columns of patches.
         sigma: Width of the Gaussian in units of the film's side, > 0.
-        floor: Weight far from the centre relative to the centre, in (0, 1].
+        floor: Weight of staying visible of the least visible patch relative to the most visible, in (0, 1].
         hide: True hides the centre more often, False the border.
 
     Returns:
-        Log-weights (h, w).
+        Log-weights (h, w) of staying visible.
 
     Raises:
         ValueError: If sigma or floor is outside its range.
@@ -42,8 +42,8 @@ def center_map(grid: tuple[int, int], sigma: float = 0.3, floor: float = 0.5, hi
         raise ValueError(f"a centre map needs sigma > 0 and 0 < floor <= 1, not {sigma} and {floor}")
     rows, columns = ((torch.arange(n) + 0.5) / n - 0.5 for n in grid)
     distance_hw = rows[:, None] ** 2 + columns[None, :] ** 2
-    weight_hw = floor + (1 - floor) * torch.exp(-distance_hw / (2 * sigma**2))
-    return weight_hw.log() if hide else -weight_hw.log()
+    bell_hw = torch.exp(-distance_hw / (2 * sigma**2))
+    return (1 - (1 - floor) * (bell_hw if hide else 1 - bell_hw)).log()
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,10 @@ class Masking:
         kind: "uniform" (every patch alike) or "center" (the centre is hidden, or kept, more often).
         hide: For "center": True hides the centre more often, False keeps it.
         sigma: For "center": width of the Gaussian in units of the film's side.
-        floor: For "center": weight of the border relative to the centre, in (0, 1].
+        floor: For "center": how often the least visible patch is seen, relative to the most visible, in (0, 1].
+
+    Raises:
+        ValueError: If a number is outside its range.
     """
 
     ratio: float = 0.9
@@ -63,6 +66,11 @@ class Masking:
     hide: bool = True
     sigma: float = 0.3
     floor: float = 0.5
+
+    def __post_init__(self) -> None:
+        if not 0 < self.ratio < 1:
+            raise ValueError(f"masking.ratio is a share between 0 and 1, not {self.ratio}")
+        self.log_weights((1, 1))
 
     def log_weights(self, grid: tuple[int, int]) -> Tensor:
         """The map of this choice for a grid: log-weights (h, w)."""
@@ -76,10 +84,10 @@ class Masking:
 def draw_patches(
     log_weight_hw: Tensor, ratio: float, batch: int, generator: torch.Generator | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Draws exactly round(ratio * L) hidden patches per film, without replacement, in proportion to the weights.
+    """Draws round(ratio * L) hidden patches per film; the visible ones in proportion to the weights.
 
     Args:
-        log_weight_hw: Logarithm of each patch's relative weight of being hidden.
+        log_weight_hw: Logarithm of each patch's relative weight of staying visible.
         ratio: Share of hidden patches, in (0, 1).
         batch: Number of films.
         generator: Source of randomness; None takes the global one, which `Method` keys by (seed, rank, step).
@@ -91,13 +99,23 @@ def draw_patches(
         ValueError: If the ratio leaves no patch hidden or no patch visible.
     """
     patches = log_weight_hw.numel()
-    hidden = round(ratio * patches)
-    if not 0 < hidden < patches:
-        raise ValueError(f"a ratio of {ratio} hides {hidden} of {patches} patches; some must be hidden, some not")
+    visible = patches - hidden_count(patches, ratio)
     exponential_BL = torch.empty(batch, patches, device=log_weight_hw.device).exponential_(generator=generator)
     score_BL = log_weight_hw.flatten() - exponential_BL.log()
     order_BL = score_BL.argsort(dim=1, descending=True)
-    return order_BL[:, hidden:].sort(dim=1).values, order_BL[:, :hidden].sort(dim=1).values
+    return order_BL[:, :visible].sort(dim=1).values, order_BL[:, visible:].sort(dim=1).values
+
+
+def hidden_count(patches: int, ratio: float) -> int:
+    """round(ratio * patches).
+
+    Raises:
+        ValueError: If that leaves no patch hidden or no patch visible.
+    """
+    hidden = round(ratio * patches)
+    if not 0 < hidden < patches:
+        raise ValueError(f"a ratio of {ratio} hides {hidden} of {patches} patches; some must be hidden, some not")
+    return hidden
 
 
 def mask_of(hidden_BM: Tensor, patches: int) -> Tensor:

@@ -23,7 +23,7 @@ PREDICTIONS, METRICS = "predictions.parquet", "metrics.json"
 
 
 def write(folder: Path, films: Gathered, table: pd.DataFrame, task: str, classes: list[str], split: str) -> dict[str, Any]:
-    """Writes the predictions and their figures with intervals.
+    """Writes the predictions of a split, and their figures with intervals.
 
     Args:
         folder: Of the run.
@@ -36,18 +36,23 @@ def write(folder: Path, films: Gathered, table: pd.DataFrame, task: str, classes
     Returns:
         The content of metrics.json.
     """
+    predictions = write_predictions(folder, films, table, task, classes)
+    figures = evaluate(films.probability, films.label, np.asarray(predictions["patient"]), task, classes, split=split)
+    write_json(folder / METRICS, figures)
+    return figures
+
+
+def write_predictions(folder: Path, films: Gathered, table: pd.DataFrame, task: str, classes: list[str]) -> pd.DataFrame:
+    """Writes predictions.parquet, and returns its content; see `write`."""
     rows = table.iloc[films.index]
-    predictions = pd.DataFrame({"index": films.index, "film": rows["path"].to_numpy()})
+    predictions = pd.DataFrame({"index": films.index, "film": rows["path"].map(os.path.abspath).to_numpy()})
     for column in ("patient", "study", "split"):
         predictions[column] = rows[column].to_numpy()
     for kind, values in (("label", films.label), ("probability", films.probability)):
         for name, column in zip(classes, values.T, strict=True):
             predictions[f"{kind}/{name}"] = column
     _write_parquet(predictions, folder / PREDICTIONS, {"version": VERSION, "task": task, "classes": classes})
-    figures = evaluate(films.probability, films.label, np.asarray(predictions["patient"]), task, classes)
-    figures = {**figures, "split": split}
-    write_json(folder / METRICS, figures)
-    return figures
+    return predictions
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:

@@ -12,7 +12,7 @@ from lightning.pytorch import LightningDataModule
 
 from xrayssl.data import transforms
 from xrayssl.data.corpora import Source, gather
-from xrayssl.data.films import Batch, FilmLoader, Films
+from xrayssl.data.films import Batch, FilmLoader, Films, collate
 from xrayssl.data.manifest import Manifest, Task, select
 from xrayssl.data.sampler import EpochSampler
 from xrayssl.data.split import assign
@@ -88,6 +88,7 @@ class XrayDataModule(LightningDataModule):
     def train_dataloader(self) -> FilmLoader:
         """Augmented films in a new order per epoch; goes on where an interrupted run was."""
         self._train = self._loader("train")
+        self._train.position = self._position if self.trainer is not None else None
         if self._resumed:
             self._train.load_state_dict(self._resumed)
         return self._train
@@ -128,9 +129,9 @@ class XrayDataModule(LightningDataModule):
         rank, world = (trainer.global_rank, trainer.world_size) if trainer is not None else (0, 1)
         return FilmLoader(
             Films(self.manifest, transform, seed, self.limits),
-            EpochSampler(rows, seed, training, rank, world),
-            self._position if training and trainer is not None else None,
             batch_size=self.batch_size,
+            sampler=EpochSampler(rows, seed, training, rank, world),
+            collate_fn=collate,
             num_workers=self.workers,
             drop_last=training and len(rows) // world >= self.batch_size,
             pin_memory=torch.cuda.is_available(),

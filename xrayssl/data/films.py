@@ -90,26 +90,20 @@ class FilmLoader(DataLoader[Batch]):
     first batch that is asked for: Lightning makes the iterator before it restores a checkpoint.
 
     Args:
-        films: What is read.
-        sampler: In which order.
-        position: Epoch, and batches of it that were learned from.
-        **options: Of the loader.
+        *args: Of the loader; its sampler is an `EpochSampler`.
+        **kwargs: Likewise.
     """
 
     sampler: EpochSampler
-
-    def __init__(
-        self, films: Films, sampler: EpochSampler, position: Callable[[], tuple[int, int]] | None = None, **options: Any
-    ) -> None:
-        super().__init__(films, sampler=sampler, collate_fn=collate, **options)
-        self._position = position
+    position: Callable[[], tuple[int, int]] | None = None
+    """Epoch, and batches of it that were learned from."""
 
     def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
         yield from super().__iter__()
 
     def state_dict(self) -> dict[str, Any]:
         """Where the loops are, and what must be the same in a run that goes on from there."""
-        epoch, batch = self._position() if self._position else (0, 0)
+        epoch, batch = self.position() if self.position else (0, 0)
         return {"films": len(self.sampler), "batch_size": self.batch_size, "epoch": epoch, "batch": batch}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:

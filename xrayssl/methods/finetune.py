@@ -91,8 +91,18 @@ class Finetune(Method):
         self._write(films, "test")
 
     def predict_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Probabilities (B, K)."""
-        return self.probabilities(self(self.backbone.normalize(batch["image"])))
+        """Probabilities (B, K), which are kept too."""
+        probability_BK = self.probabilities(self(self.backbone.normalize(batch["image"])))
+        self.predictions.update(batch["index"], probability_BK, batch["label"])
+        return probability_BK
+
+    def on_predict_epoch_end(self) -> None:
+        """Writes predictions.parquet into the run."""
+        films = self.predictions.compute()
+        self.predictions.reset()
+        if self.trainer.is_global_zero:
+            folder, table = Path(self.trainer.default_root_dir), self.trainer.datamodule.manifest.table
+            results.write_predictions(folder, films, table, self.task, self.classes)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Adds the names of the outputs."""

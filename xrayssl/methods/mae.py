@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from xrayssl.heads import MaskedDecoder, sincos_positions, xavier
-from xrayssl.masking import Masking, mask_of
+from xrayssl.masking import Masking, hidden_count, mask_of
 from xrayssl.methods.base import Batch, Method
 from xrayssl.patches import gather, patchify, unpatchify
 
@@ -29,7 +29,7 @@ class MAEPretrain(Method):
         **kwargs: See `Method`.
 
     Raises:
-        ValueError: If the backbone is no ViT.
+        ValueError: If the backbone is no ViT, or the ratio leaves nothing to see or to predict.
     """
 
     def __init__(
@@ -44,6 +44,7 @@ class MAEPretrain(Method):
         super().__init__(**kwargs)
         self.masking, self.norm_pix = masking, norm_pix
         self.patch, self.grid = self.backbone.patch_size, self.backbone.grid_size
+        hidden_count(self.grid[0] * self.grid[1], masking.ratio)
         pixels = self.backbone.in_chans * self.patch[0] * self.patch[1]
         self.decoder = MaskedDecoder(
             self.backbone.width, self.grid, pixels, decoder_width, decoder_depth, decoder_heads

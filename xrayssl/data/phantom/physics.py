@@ -94,7 +94,8 @@ def detect(exponent: Map, exposure: Exposure, rng: np.random.Generator) -> Map:
     signal /= np.float32(1 + exposure.scatter)
     quanta = np.float32(exposure.quanta) * signal
     quanta += np.sqrt(quanta) * rng.standard_normal(quanta.shape, dtype=np.float32)
-    return np.maximum(blur(quanta, exposure.sharpness), np.float32(1)) / np.float32(exposure.quanta)
+    seen = np.maximum(blur(quanta, exposure.sharpness), 1) / np.float32(exposure.quanta)
+    return seen.astype(np.float32, copy=False)
 
 
 def display(signal: Map, exposure: Exposure, region: Mask) -> Map:
