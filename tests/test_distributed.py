@@ -5,8 +5,8 @@ import json
 import pytest
 import torch
 from lightning.pytorch import Trainer
-
 from phantoms import small
+
 from xrayssl.data import ShoulderXrayDataModule
 from xrayssl.data.sampler import EpochSampler
 from xrayssl.methods import Finetune

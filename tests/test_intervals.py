@@ -57,9 +57,7 @@ def test_multilabel_figures_are_those_of_scikit_learn():
     metrics = evaluate(probability, label, patient, "multilabel", names(4), resamples=0)["metrics"]
     known = [~np.isnan(column) for column in label.T]
     areas = [reference.roc_auc_score(label[m, k], probability[m, k]) for k, m in enumerate(known)]
-    precision = [
-        reference.average_precision_score(label[m, k], probability[m, k]) for k, m in enumerate(known)
-    ]
+    precision = [reference.average_precision_score(label[m, k], probability[m, k]) for k, m in enumerate(known)]
     assert [metrics[f"auroc/finding {k}"]["value"] for k in range(4)] == pytest.approx(areas)
     assert metrics["auroc_macro"]["value"] == pytest.approx(np.mean(areas))
     assert metrics["auprc_macro"]["value"] == pytest.approx(np.mean(precision))

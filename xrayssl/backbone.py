@@ -30,6 +30,7 @@ class Backbone(nn.Module):
         UserError: If timm knows no such network, or it has no `forward_intermediates`.
     """
 
+    network: Any
     mean: Tensor
     std: Tensor
 
@@ -107,7 +108,9 @@ class Backbone(nn.Module):
 
     def _vit(self) -> VisionTransformer:
         if not self.is_vit:
-            raise ValueError(f"{self.architecture} cannot encode single patches; take a ViT such as vit_small_patch16_224")
+            raise ValueError(
+                f"{self.architecture} cannot encode single patches; take a ViT such as vit_small_patch16_224"
+            )
         return self.network
 
     @staticmethod
@@ -134,7 +137,9 @@ class Backbone(nn.Module):
 set_fused_attn(torch.accelerator.is_available())
 
 
-def _create(architecture: str, img_size: tuple[int, int], in_chans: int, drop_path: float, pretrained: bool) -> nn.Module:
+def _create(
+    architecture: str, img_size: tuple[int, int], in_chans: int, drop_path: float, pretrained: bool
+) -> nn.Module:
     _check_known(architecture)
     config = timm.get_pretrained_cfg(architecture)
     options: dict[str, Any] = {"img_size": img_size} if config is not None and config.fixed_input_size else {}
@@ -156,6 +161,6 @@ def _check_known(architecture: str) -> None:
     raise UserError(f"timm knows no network {architecture!r}.{hint}")
 
 
-def _grey_statistics(network: nn.Module) -> tuple[float, float]:
+def _grey_statistics(network: Any) -> tuple[float, float]:
     config = network.pretrained_cfg
     return sum(config["mean"]) / len(config["mean"]), sum(config["std"]) / len(config["std"])

@@ -35,7 +35,9 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             Path(partial).unlink(missing_ok=True)
             raise
 
-    def load_checkpoint(self, path: str | Path, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
+    def load_checkpoint(
+        self, path: str | Path, map_location: Any = None, weights_only: bool | None = None
+    ) -> dict[str, Any]:
         """Reads a checkpoint without executing anything in it.
 
         Raises:
@@ -56,4 +58,3 @@ def load(path: Path, map_location: Any = "cpu") -> dict[str, Any]:
     if not isinstance(content, dict) or "state_dict" not in content:
         raise UserError(f"{path}: this is no Lightning checkpoint; to start from its weights use --model.init_from.")
     return content
-

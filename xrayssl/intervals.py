@@ -224,9 +224,7 @@ def _outcomes(label_NK: Floats, classes: Sequence[str]) -> Iterator[tuple[str, i
     return zip(classes, (label_NK == 1).sum(0), (label_NK == 0).sum(0), strict=True)
 
 
-def _measure(
-    probability_NK: Floats, label_NK: Floats, patient: Ints, task: str, classes: Sequence[str]
-) -> Metrics:
+def _measure(probability_NK: Floats, label_NK: Floats, patient: Ints, task: str, classes: Sequence[str]) -> Metrics:
     """Sort once; return the function from weights to metrics."""
     rankings = [rank(p, y, patient) for p, y in zip(probability_NK.T, label_NK.T, strict=True)]
     defined = np.array([ranking.defined for ranking in rankings], dtype=bool)
@@ -246,9 +244,7 @@ def _measure(
     return measure
 
 
-def _check(
-    probability: Floats, label: Floats, patient: NDArray[Any], task: str, classes: Sequence[str]
-) -> None:
+def _check(probability: Floats, label: Floats, patient: NDArray[Any], task: str, classes: Sequence[str]) -> None:
     if task not in ("multiclass", "multilabel"):
         raise ValueError(f"task is {task!r}; it must be 'multiclass' or 'multilabel'.")
     if not probability.shape == label.shape == (len(patient), len(classes)):

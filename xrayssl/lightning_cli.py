@@ -134,7 +134,7 @@ class XrayCLI(LightningCLI):
 
     def after_fit(self) -> None:
         """Says where the run is and what to type next."""
-        if self.trainer.fast_dev_run:
+        if self.trainer.fast_dev_run:  # type: ignore[attr-defined]
             log.info("The trial went through; leave out --trainer.fast_dev_run to train.")
         elif self.trainer.is_global_zero:
             log.info("The run is in %s. Next: %s", shown(self.run), next_command(self.model, self.run, self.request))

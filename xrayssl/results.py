@@ -22,13 +22,15 @@ VERSION = 1
 PREDICTIONS, METRICS = "predictions.parquet", "metrics.json"
 
 
-def write(folder: Path, films: Gathered, table: pd.DataFrame, task: str, classes: list[str], split: str) -> dict[str, Any]:
+def write(
+    folder: Path, table: pd.DataFrame, films: Gathered, task: str, classes: list[str], split: str
+) -> dict[str, Any]:
     """Writes the predictions of a split, and their figures with intervals.
 
     Args:
         folder: Of the run.
-        films: Every film once; probability (N, K) and label (N, K).
         table: The manifest's rows, found by `films.index`; path, patient, study and split are read.
+        films: Every film once; probability (N, K) and label (N, K).
         task: "multilabel" or "multiclass".
         classes: Names of the K columns.
         split: That was evaluated.
@@ -36,13 +38,31 @@ def write(folder: Path, films: Gathered, table: pd.DataFrame, task: str, classes
     Returns:
         The content of metrics.json.
     """
-    predictions = write_predictions(folder, films, table, task, classes)
+    predictions = write_predictions(folder, table, films, task, classes)
     figures = evaluate(films.probability, films.label, np.asarray(predictions["patient"]), task, classes, split=split)
     write_json(folder / METRICS, figures)
     return figures
 
 
-def write_predictions(folder: Path, films: Gathered, table: pd.DataFrame, task: str, classes: list[str]) -> pd.DataFrame:
+def summary(figures: dict[str, Any]) -> str:
+    """The figures of metrics.json for a terminal: a line each, with its interval."""
+    level = figures["interval"]["level"]
+    size = f"{figures['films']} films of {figures['patients']} patients"
+    head = f"{figures['split']}: {size}, {level:.0%} intervals over patients"
+    lines = [f"  {name:<28}{_spell(**entry)}" for name, entry in figures["metrics"].items()]
+    undefined = ", ".join(figures["undefined"])
+    return "\n".join([head, *lines, *([f"  undefined, one outcome is missing: {undefined}"] if undefined else [])])
+
+
+def _spell(value: float | None, low: float | None, high: float | None) -> str:
+    if value is None:
+        return "undefined"
+    return f"{value:.3f}" + (f"  ({low:.3f} to {high:.3f})" if low is not None else "")
+
+
+def write_predictions(
+    folder: Path, table: pd.DataFrame, films: Gathered, task: str, classes: list[str]
+) -> pd.DataFrame:
     """Writes predictions.parquet, and returns its content; see `write`."""
     rows = table.iloc[films.index]
     predictions = pd.DataFrame({"index": films.index, "film": rows["path"].map(os.path.abspath).to_numpy()})

@@ -77,7 +77,9 @@ def test_a_finding_that_a_corpus_does_not_know_is_unknown_in_the_joined_table():
 
 
 def test_a_class_that_a_corpus_does_not_know_is_absent_where_one_must_hold():
-    both = join([films(classes=["a", "b"], task="multiclass"), films(classes=["c", "d"], corpus="o", task="multiclass")])
+    both = join(
+        [films(classes=["a", "b"], task="multiclass"), films(classes=["c", "d"], corpus="o", task="multiclass")]
+    )
     assert (both.labels().sum(axis=1) == 1).all()
 
 

@@ -60,11 +60,18 @@ def pairs(body: str, task: str, finding: str, size: int) -> Iterator[tuple[np.nd
             yield film.pixels.astype(float) - plain.pixels, film.masks[finding]
 
 
-@pytest.mark.parametrize(("body", "task", "finding"), [
-    ("chest", "findings", "Nodule"), ("chest", "findings", "Effusion"), ("chest", "findings", "Consolidation"),
-    ("chest", "findings", "Cardiomegaly"), ("shoulder", "findings", "Calcification"),
-    ("shoulder", "implant", "Stemmed"), ("shoulder", "implant", "Reverse"),
-])
+@pytest.mark.parametrize(
+    ("body", "task", "finding"),
+    [
+        ("chest", "findings", "Nodule"),
+        ("chest", "findings", "Effusion"),
+        ("chest", "findings", "Consolidation"),
+        ("chest", "findings", "Cardiomegaly"),
+        ("shoulder", "findings", "Calcification"),
+        ("shoulder", "implant", "Stemmed"),
+        ("shoulder", "implant", "Reverse"),
+    ],
+)
 def test_added_matter_brightens_the_film_where_it_lies(body: str, task: str, finding: str) -> None:
     for change, inside in islice(pairs(body, task, finding, 64), 3):
         assert change[inside].mean() > 3 + np.median(change[~inside])
@@ -160,7 +167,8 @@ def test_a_killed_write_leaves_no_folder_taken_for_complete(tmp_path: Path, monk
 
 
 def test_the_faster_of_two_writers_wins_and_the_other_leaves_nothing_behind(
-        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def overtaken(*args: object, **options: object) -> Film:
         monkeypatch.setattr(corpus, "render", render)
         corpus.manifest(tmp_path, films=3, size=16)

@@ -18,7 +18,9 @@ def tiny(task="multilabel", **kwargs):
 
 def test_unknown_labels_do_not_enter_the_loss_of_findings():
     logits, label = torch.tensor([[1.0, -2.0], [0.5, 3.0]]), torch.tensor([[1.0, float("nan")], [0.0, 1.0]])
-    known = [functional.binary_cross_entropy_with_logits(logits[i, k], label[i, k]) for i, k in ((0, 0), (1, 0), (1, 1))]
+    known = [
+        functional.binary_cross_entropy_with_logits(logits[i, k], label[i, k]) for i, k in ((0, 0), (1, 0), (1, 1))
+    ]
     assert tiny()._loss(logits, label).item() == pytest.approx(sum(known).item() / 3)
 
 
@@ -52,7 +54,10 @@ def test_a_linear_probe_moves_the_head_and_nothing_of_the_backbone(tmp_path, sho
 def test_a_test_leaves_predictions_of_every_film_and_figures_with_intervals(tmp_path, shoulder):
     method = Finetune(shoulder.classes, shoulder.task, backbone="resnet18", img_size=32)
     Trainer(default_root_dir=tmp_path, **QUIET).test(method, datamodule=shoulder, verbose=False)
-    predictions, figures = pd.read_parquet(tmp_path / "predictions.parquet"), json.loads((tmp_path / "metrics.json").read_text())
+    predictions, figures = (
+        pd.read_parquet(tmp_path / "predictions.parquet"),
+        json.loads((tmp_path / "metrics.json").read_text()),
+    )
     assert list(predictions["index"]) == list(shoulder.manifest.rows("test"))
     assert predictions.filter(like="probability/").sum(axis=1).to_numpy() == pytest.approx(1, abs=1e-5)
     assert {"auroc_macro", "balanced_accuracy", "kappa"} <= set(figures["metrics"])

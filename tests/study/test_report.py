@@ -47,10 +47,7 @@ def make_run(folder, corpus="nih", **record):
     content |= {"data": data, "machine": machine, "seed": 0, "seconds": 3725.0, "command": ["xrayssl", "fit"]}
     write_json(folder / "run.json", content | {"started": "2026-01-31T10:00:00"} | record)
     rows = [{"epoch": e, "step": 10 * e + 9, "train/loss": 1 / (e + 1)} for e in range(4)]
-    rows += [
-        {"epoch": e, "step": 10 * e + 9, "val/loss": 1.2 / (e + 1), "val/auroc": 0.6 + e / 20}
-        for e in range(4)
-    ]
+    rows += [{"epoch": e, "step": 10 * e + 9, "val/loss": 1.2 / (e + 1), "val/auroc": 0.6 + e / 20} for e in range(4)]
     pd.DataFrame(rows).to_csv(folder / "metrics.csv", index=False)
     for epoch in (1, 3):
         grey(folder / f"figures/reconstruction-epoch{epoch:04d}.png", seed=epoch)
@@ -64,9 +61,7 @@ def add_test(folder, films=24, task="multiclass"):
     chance = np.clip(truth * 0.4 + 0.3 + 0.25 * random.normal(size=films), 0.01, 0.99)
     label, probability = np.eye(2)[truth], np.stack([1 - chance, chance], 1)
     patient = [f"patient {k // 2}" for k in range(films)]
-    write_json(
-        folder / "test/metrics.json", evaluate(probability, label, patient, task, CLASSES, resamples=50)
-    )
+    write_json(folder / "test/metrics.json", evaluate(probability, label, patient, task, CLASSES, resamples=50))
     columns = {"index": range(films), "patient": patient, "study": patient, "split": "test"}
     table = pd.DataFrame(columns | {"film": [grey(folder / f"films/{k}.png", seed=k) for k in range(films)]})
     for k, name in enumerate(CLASSES):
@@ -143,9 +138,7 @@ def test_a_run_that_starts_from_another_links_to_it(tmp_path):
     first, second = make_run(tmp_path / "a"), tmp_path / "b"
     (first / "backbone.safetensors").write_bytes(b"weights")
     make_run(second, parents=[hashlib.sha256(b"weights").hexdigest()], config="finetune_chest")
-    assert (
-        'href="#run-1">run 1, mae_chest' in write_report([first, second], tmp_path / "page.html").read_text()
-    )
+    assert 'href="#run-1">run 1, mae_chest' in write_report([first, second], tmp_path / "page.html").read_text()
 
 
 def test_a_film_that_is_gone_leaves_a_note(tmp_path):

@@ -10,6 +10,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 
 from xrayssl import checkpoint, handoff
+from xrayssl.methods import Method
 
 
 class BackboneExport(Callback):
@@ -25,18 +26,21 @@ class BackboneExport(Callback):
     @rank_zero_only
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Writes the file."""
+        assert isinstance(pl_module, Method)
         best = getattr(trainer.checkpoint_callback, "best_model_path", "") if pl_module.monitor else ""
         backbone = pl_module.backbone
         current = {name: value.clone() for name, value in backbone.network.state_dict().items()}
         if best:
             state = checkpoint.load(Path(best))["state_dict"]
             backbone.network.load_state_dict({name: state[handoff.PREFIX + name] for name in current})
-        path = handoff.save(backbone, Path(trainer.default_root_dir) / handoff.FILE, **self._metadata(trainer, pl_module))
+        path = handoff.save(
+            backbone, Path(trainer.default_root_dir) / handoff.FILE, **self._metadata(trainer, pl_module)
+        )
         backbone.network.load_state_dict(current)
         rank_zero_info(f"The backbone for the next stage: {path}")
 
-    def _metadata(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
-        manifest = getattr(trainer.datamodule, "manifest", None)
+    def _metadata(self, trainer: Trainer, pl_module: Method) -> dict[str, Any]:
+        manifest = getattr(getattr(trainer, "datamodule", None), "manifest", None)
         return {
             "method": type(pl_module).__name__,
             "parents": pl_module.parents,

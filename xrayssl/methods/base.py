@@ -99,7 +99,11 @@ class Method(LightningModule):
         checkpoint["xrayssl"] = {
             "version": handoff.VERSION,
             "method": _path(type(self)),
-            "backbone": {**handoff.describe_backbone(self.backbone), "method": type(self).__name__, "parents": self.parents},
+            "backbone": {
+                **handoff.describe_backbone(self.backbone),
+                "method": type(self).__name__,
+                "parents": self.parents,
+            },
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:

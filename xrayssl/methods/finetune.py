@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
+import pandas as pd
 import torch
+from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor, nn
 
 from xrayssl import results
@@ -101,8 +103,7 @@ class Finetune(Method):
         films = self.predictions.compute()
         self.predictions.reset()
         if self.trainer.is_global_zero:
-            folder, table = Path(self.trainer.default_root_dir), self.trainer.datamodule.manifest.table
-            results.write_predictions(folder, films, table, self.task, self.classes)
+            results.write_predictions(*self._place(), films, self.task, self.classes)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Adds the names of the outputs."""
@@ -131,10 +132,15 @@ class Finetune(Method):
     def _write(self, films: Gathered, split: str) -> None:
         if not self.trainer.is_global_zero:
             return
-        folder, table = Path(self.trainer.default_root_dir), self.trainer.datamodule.manifest.table
-        figures = results.write(folder, films, table, self.task, self.classes, split)["metrics"]
+        figures = results.write(*self._place(), films, self.task, self.classes, split)
+        rank_zero_info(results.summary(figures))
+        values = {f"{split}/{name}": entry["value"] for name, entry in figures["metrics"].items()}
         for logger in self.loggers:
-            logger.log_metrics({f"{split}/{name}": entry["value"] for name, entry in figures.items()})
+            logger.log_metrics({name: value for name, value in values.items() if value is not None})
+
+    def _place(self) -> tuple[Path, pd.DataFrame]:
+        """The run's folder, and the manifest's table."""
+        return Path(self.trainer.default_root_dir), self.trainer.datamodule.manifest.table  # type: ignore[attr-defined]
 
     def _loss(self, logits_BK: Tensor, label_BK: Tensor) -> Tensor:
         known_BK = ~label_BK.isnan()

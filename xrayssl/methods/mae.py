@@ -93,7 +93,7 @@ class MAEPretrain(Method):
         return unpatchify(filled_BLP, self.patch, self.grid), unpatchify(mask_BLP, self.patch, self.grid)
 
 
-def _start_encoder(vit: nn.Module, grid: tuple[int, int]) -> None:
+def _start_encoder(vit: Any, grid: tuple[int, int]) -> None:
     """Fixed sine-cosine positions and Xavier-uniform layers, the patch embedding counted as a linear layer."""
     position_1LD = sincos_positions(grid, vit.pos_embed.shape[-1])
     with torch.no_grad():

@@ -116,9 +116,7 @@ def _panel(measure: str, lines: Mapping[str, Line], unit: str) -> Markup:
         _grid(frame, unit),
         [_line(frame, split, *line) for split, line in lines.items()],
         [
-            element(
-                "text", f"{split} {lines[split][1][-1]:.3g}", x=WIDTH - RIGHT + 8, y=place + 4, class_=split
-            )
+            element("text", f"{split} {lines[split][1][-1]:.3g}", x=WIDTH - RIGHT + 8, y=place + 4, class_=split)
             for split, place in _spread({split: y for split, (_, y) in ends.items()}).items()
         ],
         class_="curves",
@@ -130,16 +128,9 @@ def _panel(measure: str, lines: Mapping[str, Line], unit: str) -> Markup:
 def _grid(frame: Frame, unit: str) -> list[Markup]:
     right, floor = WIDTH - RIGHT, HEIGHT - BOTTOM
     across = [tick for tick in ticks(frame.x[0], frame.x[-1], 4) if frame.x[0] <= tick <= frame.x[-1]]
-    rules = [
-        element("line", x1=LEFT, x2=right, y1=frame.up(y), y2=frame.up(y), class_="rule") for y in frame.y
-    ]
-    heights = [
-        element("text", number(y, frame.y), x=LEFT - 8, y=frame.up(y) + 4, text_anchor="end") for y in frame.y
-    ]
-    marks = [
-        element("text", number(x, across), x=frame.across(x), y=floor + 17, text_anchor="middle")
-        for x in across
-    ]
+    rules = [element("line", x1=LEFT, x2=right, y1=frame.up(y), y2=frame.up(y), class_="rule") for y in frame.y]
+    heights = [element("text", number(y, frame.y), x=LEFT - 8, y=frame.up(y) + 4, text_anchor="end") for y in frame.y]
+    marks = [element("text", number(x, across), x=frame.across(x), y=floor + 17, text_anchor="middle") for x in across]
     below = element("text", unit, x=(LEFT + right) / 2, y=HEIGHT - 3, text_anchor="middle", class_="axis")
     return [*rules, *heights, *marks, below]
 
@@ -191,23 +182,17 @@ def forest_row(entry: Mapping[str, float | None], scale: Scale, kind: str | None
     marks = [element("line", x1=chance, x2=chance, y1=0, y2="100%", class_="chance")]
     value, low, high = (entry.get(key) for key in ("value", "low", "high"))
     if low is not None and high is not None:
-        marks.append(
-            element("line", x1=scale.percent(low), x2=scale.percent(high), y1=12, y2=12, class_="range")
-        )
+        marks.append(element("line", x1=scale.percent(low), x2=scale.percent(high), y1=12, y2=12, class_="range"))
     if value is not None:
         marks.append(_diamond(scale.percent(value)) if kind == "mean" else _dot(scale.percent(value)))
-    return element(
-        "svg", marks, class_=f"forest {kind or ''}".strip(), width="100%", height=24, role="presentation"
-    )
+    return element("svg", marks, class_=f"forest {kind or ''}".strip(), width="100%", height=24, role="presentation")
 
 
 def forest_axis(scale: Scale) -> Markup:
     """The axis below the rows."""
     step = math.ceil(len(scale.marks) / 6)
     shown = scale.marks[::-1][::step]
-    labels = [
-        element("text", f"{tick:.1f}", x=scale.percent(tick), y=16, text_anchor="middle") for tick in shown
-    ]
+    labels = [element("text", f"{tick:.1f}", x=scale.percent(tick), y=16, text_anchor="middle") for tick in shown]
     ends = element("line", x1="0%", x2="100%", y1=0.5, y2=0.5, class_="rule")
     return element("svg", ends, labels, class_="forest axis", width="100%", height=20, role="presentation")
 

@@ -87,9 +87,7 @@ def card(predictions: Predictions, row: int, shown: int = 3) -> Markup:
 def _bar(name: str, probability: float, true: bool) -> Markup:
     level = element("i", style=f"width:{100 * min(max(probability, 0.0), 1.0):.1f}%")
     words = element("span", name, class_="name"), element("span", f"{probability:.2f}", class_="value")
-    return element(
-        "div", words, element("div", level, class_="level"), class_="bar is-true" if true else "bar"
-    )
+    return element("div", words, element("div", level, class_="level"), class_="bar is-true" if true else "bar")
 
 
 def film(path: Path, words: str) -> Markup:
@@ -124,6 +122,4 @@ def embedded(image: Image.Image, words: str, quality: int = 80) -> Markup:
     memory = io.BytesIO()
     image.save(memory, "JPEG", quality=quality, optimize=True)
     content = base64.b64encode(memory.getvalue()).decode("ascii")
-    return element(
-        "img", src=f"data:image/jpeg;base64,{content}", alt=words, width=image.width, height=image.height
-    )
+    return element("img", src=f"data:image/jpeg;base64,{content}", alt=words, width=image.width, height=image.height)

@@ -22,14 +22,10 @@ def element(name: str, /, *children: object, **attributes: object) -> Markup:
     Returns:
         The element as text; without children it closes itself.
     """
-    pairs = [
-        (re.sub("_", "-", key.rstrip("_")), value) for key, value in attributes.items() if value is not None
-    ]
+    pairs = [(re.sub("_", "-", key.rstrip("_")), value) for key, value in attributes.items() if value is not None]
     written = "".join(f' {key}="{html.escape(_text(value))}"' for key, value in pairs)
     inside = join(children)
-    return Markup(
-        f"<{name}{written}>{inside}</{name}>" if inside or name not in _VOID else f"<{name}{written}>"
-    )
+    return Markup(f"<{name}{written}>{inside}</{name}>" if inside or name not in _VOID else f"<{name}{written}>")
 
 
 _VOID = frozenset({"img", "meta", "br", "col"})

@@ -30,9 +30,7 @@ def outcome(content: Mapping[str, Any]) -> Markup:
     sure = any(entry.get("low") is not None for entry in entries.values())
     return join(
         [
-            element(
-                "h3", what, f": {where}" if where else None, f", with {level(content)}s" if sure else None
-            ),
+            element("h3", what, f": {where}" if where else None, f", with {level(content)}s" if sure else None),
             element("div", tiles, class_="tiles"),
             forest(content),
             element("p", " ".join(caveats(content)), class_="note"),
@@ -54,11 +52,7 @@ def tile(name: str, entry: Mapping[str, float | None]) -> Markup:
 def forest(content: Mapping[str, Any]) -> Markup | None:
     """AUROC of every class with its interval, and of their mean."""
     entries = content["metrics"]
-    rows = {
-        str(name): entries[f"auroc/{name}"]
-        for name in content.get("classes") or ()
-        if f"auroc/{name}" in entries
-    }
+    rows = {str(name): entries[f"auroc/{name}"] for name in content.get("classes") or () if f"auroc/{name}" in entries}
     if not rows:
         return None
     scale = figures.forest_scale(list(rows.values()))
@@ -91,9 +85,7 @@ def _tree(name: str, entry: Any, scale: figures.Scale, count: Any, kind: str | N
         "tr",
         element("td", name),
         element("td", figures.forest_row(entry, scale, kind), class_="plot"),
-        element(
-            "td", value, element("span", f" ({span})", class_="interval") if span else None, class_="figure"
-        ),
+        element("td", value, element("span", f" ({span})", class_="interval") if span else None, class_="figure"),
         element("td", " / ".join(f"{part:,}" for part in count.values()) if count else None, class_="number"),
         class_=kind,
     )

@@ -25,9 +25,7 @@ ONE_SEED = (
 
 def report_command(argv: list[str]) -> int:
     """The verb `xrayssl report RUN... [--out page.html]`; writes the path of the page to standard output."""
-    parser = argparse.ArgumentParser(
-        "xrayssl report", description="Write one HTML page about one or several runs."
-    )
+    parser = argparse.ArgumentParser("xrayssl report", description="Write one HTML page about one or several runs.")
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="a run directory")
     parser.add_argument("--out", type=Path, help="the page to write (default: report.html in the last run)")
     parser.add_argument("--title", default="Training report", help="its heading")
@@ -60,9 +58,7 @@ def write_report(runs: Sequence[Path], out: Path, title: str = "Training report"
         out.parent.mkdir(parents=True, exist_ok=True)
         out.write_text(page(title, *body), encoding="utf-8")
     except OSError as error:
-        raise UserError(
-            f"{out} cannot be written ({error.strerror}); choose another place with --out."
-        ) from None
+        raise UserError(f"{out} cannot be written ({error.strerror}); choose another place with --out.") from None
     return out
 
 
@@ -80,11 +76,7 @@ def header(runs: Sequence[Run], title: str) -> Markup:
     """Title, summary in plain words, and a warning about phantoms."""
     sentences = [sentence(run) for run in runs]
     phantoms = [run.name for run in runs if run.phantoms]
-    which = (
-        "All data are phantoms."
-        if len(phantoms) == len(runs)
-        else f"{', '.join(phantoms)}: the data are phantoms."
-    )
+    which = "All data are phantoms." if len(phantoms) == len(runs) else f"{', '.join(phantoms)}: the data are phantoms."
     several = sum(run.figures is not None for run in runs) > 1
     return element(
         "header",
@@ -134,10 +126,7 @@ def table(runs: Sequence[Run]) -> Markup:
     rows = [
         element(
             "tr",
-            [
-                element("td", cell, data_label=name)
-                for name, cell in zip(titles, cells(run, place, runs), strict=False)
-            ],
+            [element("td", cell, data_label=name) for name, cell in zip(titles, cells(run, place, runs), strict=False)],
         )
         for place, run in enumerate(runs, 1)
     ]

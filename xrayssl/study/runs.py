@@ -98,9 +98,7 @@ def read_run(folder: Path) -> Run:
         UserError: If it is no run directory, or one of its files does not hold what it should.
     """
     if not (folder / "run.json").is_file():
-        raise UserError(
-            f"{folder} is not a run directory: it has no run.json. Name a folder that a run has written."
-        )
+        raise UserError(f"{folder} is not a run directory: it has no run.json. Name a folder that a run has written.")
     test = folder / "test" if (folder / "test" / "metrics.json").is_file() else folder
     record = _json(folder / "run.json")
     figures = _figures(test / "metrics.json")
@@ -127,15 +125,11 @@ def _json(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise UserError(
-            f"{path} cannot be read as JSON ({error}); the run may have been interrupted."
-        ) from None
+        raise UserError(f"{path} cannot be read as JSON ({error}); the run may have been interrupted.") from None
     if not isinstance(content, dict):
         raise UserError(f"{path} should hold a JSON object and does not; was it edited by hand?")
     if content.get("version", VERSION) != VERSION:
-        raise UserError(
-            f"{path} is of version {content['version']}, and only {VERSION} is understood: update xrayssl."
-        )
+        raise UserError(f"{path} is of version {content['version']}, and only {VERSION} is understood: update xrayssl.")
     return content
 
 
@@ -178,9 +172,7 @@ def _predictions(path: Path) -> Predictions | None:
         content = pyarrow.parquet.read_table(path)
         meta = json.loads((content.schema.metadata or {}).get(b"xrayssl", b"null"))
     except (OSError, ValueError, pyarrow.ArrowException) as error:
-        raise UserError(
-            f"{path} cannot be read ({str(error).splitlines()[0]}); test the run again."
-        ) from None
+        raise UserError(f"{path} cannot be read ({str(error).splitlines()[0]}); test the run again.") from None
     if not isinstance(meta, dict) or not isinstance(meta.get("classes"), list):
         raise UserError(f"{path} does not name its classes; test the run again.")
     wanted = ["index", "film", "patient"]

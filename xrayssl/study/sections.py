@@ -111,9 +111,7 @@ def _plate(path: Any, width: int, subject: str) -> Markup:
     when = path.stem.removeprefix(subject).strip("-_ ").replace("epoch", "epoch ").replace("step", "step ")
     words = " ".join(str(int(word)) if word.isdigit() else word for word in when.replace("=", " ").split())
     image = films.picture(path, width, f"{subject} {words}".strip())
-    return element(
-        "figure", element("div", image, class_="plate"), element("figcaption", words) if words else None
-    )
+    return element("figure", element("div", image, class_="plate"), element("figcaption", words) if words else None)
 
 
 def curves(run: Run) -> Markup | None:
@@ -136,9 +134,7 @@ def samples(run: Run) -> Markup | None:
     if not chosen:
         return None
     shown = {name: [films.card(run.predictions, row) for row in rows] for name, rows in chosen.items()}
-    groups = [
-        join([element("h4", name), element("div", cards, class_="films")]) for name, cards in shown.items()
-    ]
+    groups = [join([element("h4", name), element("div", cards, class_="films")]) for name, cards in shown.items()]
     return join([element("h3", "Test films"), SAMPLES_NOTE, *groups])
 
 

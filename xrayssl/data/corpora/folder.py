@@ -36,7 +36,9 @@ def manifest(root: Path, patient: str | None = None) -> Manifest:
     names = [path.relative_to(root) for path in paths]
     table = pd.DataFrame({"path": [str(path) for path in paths]})
     table["patient"] = [_patient(name, patient, root) for name in names]
-    table["split"] = [next((_SPLITS[part.lower()] for part in name.parts if part.lower() in _SPLITS), "") for name in names]
+    table["split"] = [
+        next((_SPLITS[part.lower()] for part in name.parts if part.lower() in _SPLITS), "") for name in names
+    ]
     labels = pd.Series([_label(name) for name in names])
     classes = sorted(labels.dropna().unique())
     return from_classes(table, "folder", labels, classes if len(classes) > 1 else [])

@@ -23,12 +23,33 @@ log = logging.getLogger(__name__)
 
 TABLE = "films.parquet"
 # Patients are random already: dealing them out in turn keeps 60/15/25 for any number of films.
-TURNS = ("train", "test", "train", "val", "train", "train", "test", "train", "test", "train",
-         "train", "val", "train", "test", "train", "train", "test", "train", "val", "train")
+TURNS = (
+    "train",
+    "test",
+    "train",
+    "val",
+    "train",
+    "train",
+    "test",
+    "train",
+    "test",
+    "train",
+    "train",
+    "val",
+    "train",
+    "test",
+    "train",
+    "train",
+    "test",
+    "train",
+    "val",
+    "train",
+)
 
 
-def manifest(root: Path | None, *, body: str = "chest", films: int = 600, seed: int = 0, size: int = 256,
-             task: str | None = None) -> Manifest:
+def manifest(
+    root: Path | None, *, body: str = "chest", films: int = 600, seed: int = 0, size: int = 256, task: str | None = None
+) -> Manifest:
     """Renders the corpus once, then lists it.
 
     Args:
@@ -74,9 +95,12 @@ def _write(folder: Path, body: str, films: int, seed: int, size: int, task: str)
     folder.parent.mkdir(parents=True, exist_ok=True)
     draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
-        rows = [_save(draft, index, render(body, seed, index, size, task=task))
-                for index in tqdm(range(films), desc=f"{body} phantoms", unit="film", leave=False,
-                                  disable=not sys.stderr.isatty())]
+        rows = [
+            _save(draft, index, render(body, seed, index, size, task=task))
+            for index in tqdm(
+                range(films), desc=f"{body} phantoms", unit="film", leave=False, disable=not sys.stderr.isatty()
+            )
+        ]
         pd.DataFrame(rows).to_parquet(draft / TABLE, index=False)
         draft.chmod(0o755)  # mkdtemp makes it private
         _publish(draft, folder)
@@ -98,6 +122,13 @@ def _save(folder: Path, index: int, film: Film) -> dict[str, object]:
     name = f"{index:06d}.png"
     Image.fromarray(film.pixels).save(folder / name, compress_level=1)
     split = TURNS[int(film.patient.rsplit("-", 1)[1]) % len(TURNS)]
-    row = {"path": name, "corpus": "phantom", "patient": film.patient, "study": film.study, "view": film.view,
-           "split": split, "boxes": json.dumps(film.boxes)}
+    row = {
+        "path": name,
+        "corpus": "phantom",
+        "patient": film.patient,
+        "study": film.study,
+        "view": film.view,
+        "split": split,
+        "boxes": json.dumps(film.boxes),
+    }
     return row | {label: float(value) for label, value in film.labels.items()}

@@ -48,7 +48,9 @@ def _grouped(table: pd.DataFrame, path: Path, films: Path) -> pd.DataFrame:
     for column in ("file", "group_id", "label_conflict"):
         if column not in groups.columns:
             raise UserError(f"{path}: the column {column!r} is missing.")
-    groups.index = groups["file"].map(lambda name: str(films.parent / name if name.startswith("dataset") else films / name))
+    groups.index = groups["file"].map(
+        lambda name: str(films.parent / name if name.startswith("dataset") else films / name)
+    )
     unknown = sorted(set(table["path"]) - set(groups.index))
     if unknown:
         raise UserError(f"{path}: no line for the film {unknown[0]}.")

@@ -21,22 +21,25 @@ def _spot(thorax: Thorax, breath: Breath, rng: np.random.Generator, margin: floa
     return float(side * rng.uniform(min(inner, wall - 0.3), wall)), float(y)
 
 
-def nodules(frame: Frame, thorax: Thorax, breath: Breath, lung: Map, severity: float,
-            rng: np.random.Generator) -> tuple[Map, Mask]:
+def nodules(
+    frame: Frame, thorax: Thorax, breath: Breath, lung: Map, severity: float, rng: np.random.Generator
+) -> tuple[Map, Mask]:
     """One to three solid round nodules, 1.7 to 4.8 cm across."""
     fill, outline = frame.empty(), np.zeros(frame.shape, bool)
     for _ in range(rng.choice([1, 1, 2, 3])):
         radius = (1.0 + 1.1 * severity) * rng.uniform(0.85, 1.15)
         squash = rng.uniform(0.85, 1.0)
-        ball = ellipsoid(frame, _spot(thorax, breath, rng, radius), (radius, radius * squash, radius),
-                         rng.uniform(0, np.pi))
+        ball = ellipsoid(
+            frame, _spot(thorax, breath, rng, radius), (radius, radius * squash, radius), rng.uniform(0, np.pi)
+        )
         fill = np.maximum(fill, np.minimum(ball, lung))
         outline |= (ball > 0) & (lung > 0.5)
     return fill, outline
 
 
-def effusion(frame: Frame, thorax: Thorax, breath: Breath, lung: Map, severity: float,
-             rng: np.random.Generator) -> tuple[Map, Mask]:
+def effusion(
+    frame: Frame, thorax: Thorax, breath: Breath, lung: Map, severity: float, rng: np.random.Generator
+) -> tuple[Map, Mask]:
     """Fluid in the pleural space of one side: it blunts the angle and climbs the wall as a meniscus."""
     side = rng.choice([-1.0, 1.0])
     level = breath.dome + 1.8 - (1.4 + 6.5 * severity) * rng.uniform(0.85, 1.15)
@@ -48,8 +51,9 @@ def effusion(frame: Frame, thorax: Thorax, breath: Breath, lung: Map, severity: 
     return fill, fill > 0.8
 
 
-def consolidation(frame: Frame, thorax: Thorax, breath: Breath, lung: Map, severity: float,
-                  rng: np.random.Generator) -> tuple[Map, Mask]:
+def consolidation(
+    frame: Frame, thorax: Thorax, breath: Breath, lung: Map, severity: float, rng: np.random.Generator
+) -> tuple[Map, Mask]:
     """Air spaces filled with exudate: a cloudy patch with ragged edges, lobar when severe."""
     size = 2.8 + 2.6 * severity
     spot = _spot(thorax, breath, rng, 0.5 * size)

@@ -65,16 +65,20 @@ def classes(body: str, task: str | None = None) -> tuple[str, ...]:
     Raises:
         ValueError: If there is no such body part or task.
     """
-    known = {("chest", "findings"): chest.FINDINGS, ("shoulder", "findings"): shoulder.FINDINGS,
-             ("shoulder", "implant"): shoulder.IMPLANTS}
+    known = {
+        ("chest", "findings"): chest.FINDINGS,
+        ("shoulder", "findings"): shoulder.FINDINGS,
+        ("shoulder", "implant"): shoulder.IMPLANTS,
+    }
     key = (body, task or default_task(body))
     if key not in known:
         raise ValueError(f"no phantom of the {body!r} for the task {task!r}; there are {sorted(known)}")
     return known[key]
 
 
-def render(body: str, seed: int, index: int, size: int = 256, *, task: str | None = None,
-           without: Collection[str] = ()) -> Film:
+def render(
+    body: str, seed: int, index: int, size: int = 256, *, task: str | None = None, without: Collection[str] = ()
+) -> Film:
     """Renders film `index` of the phantom corpus `seed`; the same arguments give the same bytes.
 
     Args:
@@ -137,8 +141,9 @@ def _chest(dice: Dice, size: int, factor: int, without: Collection[str]) -> tupl
     return pixels, masks, view
 
 
-def _shoulder(dice: Dice, size: int, factor: int, names: Collection[str],
-              without: Collection[str]) -> tuple[Map, dict[str, Mask], str]:
+def _shoulder(
+    dice: Dice, size: int, factor: int, names: Collection[str], without: Collection[str]
+) -> tuple[Map, dict[str, Mask], str]:
     rng = dice.of_film("pose")
     left = bool(dice.of_patient("side").random() < 0.5)
     shape = _shape(size, factor, rng.choice([1.0, 0.8125, 0.75, 0.875]))
@@ -148,24 +153,41 @@ def _shoulder(dice: Dice, size: int, factor: int, names: Collection[str],
     content = shoulder.scene(frame, dice, names, without)
     exposure = _exposure(dice, frame, (46.0, 56.0), scatter=(0.15, 0.5), detail=0.5, white=3.5, lift=0.06)
     corner = (rng.uniform(0.08, 0.25), rng.uniform(0.07, 0.2))
-    pixels, masks = _developed(content, frame, exposure, dice, "L" if left else "R",
-                               (1 - corner[0], corner[1]) if left else corner)
+    pixels, masks = _developed(
+        content, frame, exposure, dice, "L" if left else "R", (1 - corner[0], corner[1]) if left else corner
+    )
     return pixels, masks, "AP"
 
 
-def _exposure(dice: Dice, frame: Frame, energy: tuple[float, float], scatter: tuple[float, float],
-              detail: float, white: float, lift: float) -> Exposure:
+def _exposure(
+    dice: Dice,
+    frame: Frame,
+    energy: tuple[float, float],
+    scatter: tuple[float, float],
+    detail: float,
+    white: float,
+    lift: float,
+) -> Exposure:
     rng = dice.of_film("exposure")
     density = float(np.exp(rng.uniform(np.log(4e6), np.log(6e7))))  # quanta per cm^2 at the detector
     return Exposure(
-        energy=rng.uniform(*energy), quanta=density * frame.pixel**2, scatter=rng.uniform(*scatter),
-        spread=3.5 / frame.pixel, sharpness=rng.uniform(0.3, 0.6), latitude=rng.uniform(0.1, 0.55),
-        detail=detail * rng.uniform(0.2, 1.0), grain=0.45 / frame.pixel, white=white,
-        contrast=rng.uniform(0.8, 1.8), brightness=rng.normal(lift, 0.05))
+        energy=rng.uniform(*energy),
+        quanta=density * frame.pixel**2,
+        scatter=rng.uniform(*scatter),
+        spread=3.5 / frame.pixel,
+        sharpness=rng.uniform(0.3, 0.6),
+        latitude=rng.uniform(0.1, 0.55),
+        detail=detail * rng.uniform(0.2, 1.0),
+        grain=0.45 / frame.pixel,
+        white=white,
+        contrast=rng.uniform(0.8, 1.8),
+        brightness=rng.normal(lift, 0.05),
+    )
 
 
-def _developed(content: Scene, frame: Frame, exposure: Exposure, dice: Dice, letter: str,
-               corner: tuple[float, float]) -> tuple[Map, dict[str, Mask]]:
+def _developed(
+    content: Scene, frame: Frame, exposure: Exposure, dice: Dice, letter: str, corner: tuple[float, float]
+) -> tuple[Map, dict[str, Mask]]:
     """Grey values of the film and the masks that fall inside its collimated field."""
     exponent = line_integral(content.body, content.inside, exposure.energy)
     rng = dice.of_film("frame")
@@ -196,11 +218,11 @@ def marker(frame: Frame, letter: str, corner: tuple[float, float], rng: np.rando
     tall = rng.uniform(1.0, 1.6) / frame.pixel
     canvas = np.zeros(frame.shape, np.uint8)
     place = (int(corner[0] * width - tall / 2), int(corner[1] * height + tall / 2))
-    cv2.putText(canvas, letter, place, cv2.FONT_HERSHEY_SIMPLEX, tall / 21, 255,
-                max(1, round(tall / 6)), cv2.LINE_AA)
+    cv2.putText(canvas, letter, place, cv2.FONT_HERSHEY_SIMPLEX, tall / 21, 255, max(1, round(tall / 6)), cv2.LINE_AA)
     centre = (place[0] + tall * 0.4, place[1] - tall / 2)
     if rng.random() < 0.25:
-        cv2.circle(canvas, (int(centre[0]), int(centre[1])), int(tall * 0.95), 255, max(1, round(tall / 12)),
-                   cv2.LINE_AA)
+        cv2.circle(
+            canvas, (int(centre[0]), int(centre[1])), int(tall * 0.95), 255, max(1, round(tall / 12)), cv2.LINE_AA
+        )
     turn = cv2.getRotationMatrix2D(centre, rng.normal(0, 14), 1.0)
     return np.asarray(cv2.warpAffine(canvas, turn, (width, height)), np.float32) / np.float32(255)

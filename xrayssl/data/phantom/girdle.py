@@ -33,8 +33,13 @@ class Girdle:
     @classmethod
     def draw(cls, rng: np.random.Generator) -> Girdle:
         """A patient at random."""
-        return cls(float(np.clip(rng.normal(1, 0.06), 0.86, 1.14)), rng.uniform(0.75, 1.15),
-                   rng.uniform(0.32, 0.5), rng.normal(2.2, 0.9), rng.normal(0, 0.08))
+        return cls(
+            float(np.clip(rng.normal(1, 0.06), 0.86, 1.14)),
+            rng.uniform(0.75, 1.15),
+            rng.uniform(0.32, 0.5),
+            rng.normal(2.2, 0.9),
+            rng.normal(0, 0.08),
+        )
 
 
 @dataclass(frozen=True)
@@ -141,8 +146,13 @@ def scapula(frame: Frame, girdle: Girdle) -> Map:
 def clavicle(frame: Frame, girdle: Girdle, length: float) -> Map:
     """Bone of the S-shaped clavicle along the beam in cm, from the acromion `length` cm inwards."""
     s, rise = girdle.size, girdle.slope
-    knots = [(1.3 * s, -4.0 * s), (0.25 * length, -4.3 * s), (0.48 * length, -3.8 * s - 0.1 * rise),
-             (0.72 * length, -2.9 * s + 0.45 * rise), (length, -2.4 * s + rise)]
+    knots = [
+        (1.3 * s, -4.0 * s),
+        (0.25 * length, -4.3 * s),
+        (0.48 * length, -3.8 * s - 0.1 * rise),
+        (0.72 * length, -2.9 * s + 0.45 * rise),
+        (length, -2.4 * s + rise),
+    ]
     line = [(float(x), float(y)) for x, y in smooth_curve(knots, steps=2)]
     wide = np.interp(np.linspace(0, 1, len(line)), [0, 0.2, 0.55, 0.85, 1], [0.6, 0.62, 0.5, 0.58, 0.8]) * s
     outer, inner = tube(frame, line, list(wide)), tube(frame, line, list(wide - 0.17))
@@ -153,10 +163,42 @@ def _scaled(points: list[Point], size: float) -> list[Point]:
     return [(x * size, y * size) for x, y in points]
 
 
-BLADE: list[Point] = [(3.2, -1.2), (5.0, -2.2), (8.2, -3.6), (9.0, -1.0), (8.9, 3.0), (8.0, 8.0), (6.9, 11.8),
-                      (6.0, 11.2), (4.9, 7.0), (3.9, 3.8), (3.1, 2.0)]
+BLADE: list[Point] = [
+    (3.2, -1.2),
+    (5.0, -2.2),
+    (8.2, -3.6),
+    (9.0, -1.0),
+    (8.9, 3.0),
+    (8.0, 8.0),
+    (6.9, 11.8),
+    (6.0, 11.2),
+    (4.9, 7.0),
+    (3.9, 3.8),
+    (3.1, 2.0),
+]
 GLENOID: list[Point] = [(2.6, -1.7), (3.4, -1.5), (3.9, 0.2), (3.6, 2.0), (2.8, 2.2), (2.35, 1.2), (2.3, -0.6)]
-ACROMION: list[Point] = [(-1.8, -2.8), (-1.2, -3.6), (0.6, -4.1), (2.4, -3.3), (4.4, -2.2), (7.2, -0.9), (9.0, -0.4),
-                         (8.9, 0.4), (6.8, 0.0), (4.2, -1.1), (2.0, -2.4), (0.4, -3.1), (-1.2, -2.7)]
-CORACOID: list[Point] = [(4.4, -2.3), (3.6, -2.4), (2.7, -1.9), (1.9, -0.9), (1.9, -0.3), (2.5, -0.4), (3.2, -1.0),
-                         (4.2, -1.2)]
+ACROMION: list[Point] = [
+    (-1.8, -2.8),
+    (-1.2, -3.6),
+    (0.6, -4.1),
+    (2.4, -3.3),
+    (4.4, -2.2),
+    (7.2, -0.9),
+    (9.0, -0.4),
+    (8.9, 0.4),
+    (6.8, 0.0),
+    (4.2, -1.1),
+    (2.0, -2.4),
+    (0.4, -3.1),
+    (-1.2, -2.7),
+]
+CORACOID: list[Point] = [
+    (4.4, -2.3),
+    (3.6, -2.4),
+    (2.7, -1.9),
+    (1.9, -0.9),
+    (1.9, -0.3),
+    (2.5, -0.4),
+    (3.2, -1.0),
+    (4.2, -1.2),
+]

@@ -35,8 +35,13 @@ class Habitus:
         """A patient at random, from slight to heavy."""
         stout = rng.beta(1.6, 2.6)
         female = rng.random() < 0.48
-        return cls(1.6 + 3.6 * stout, 3.2 + 7 * stout, (1.2 + 3.2 * stout + rng.uniform(0, 1)) if female else 0.0,
-                   3.6 + 2.2 * stout, 0.15 + 0.4 * stout)
+        return cls(
+            1.6 + 3.6 * stout,
+            3.2 + 7 * stout,
+            (1.2 + 3.2 * stout + rng.uniform(0, 1)) if female else 0.0,
+            3.6 + 2.2 * stout,
+            0.15 + 0.4 * stout,
+        )
 
 
 def body(frame: Frame, thorax: Thorax, habitus: Habitus, arms: tuple[float, float]) -> Map:
@@ -51,10 +56,12 @@ def body(frame: Frame, thorax: Thorax, habitus: Habitus, arms: tuple[float, floa
     for side, swing in ((-1.0, arms[0]), (1.0, arms[1])):
         elbow = (side * (joint + 26 * np.sin(swing)), JOINT + 26 * np.cos(swing))
         parts.append(tube(frame, [(side * joint, JOINT), elbow], [habitus.arm + 1.0, habitus.arm]))
-        parts.append(tube(frame, [(side * 2.0, -7.0), (side * 0.5 * joint, 0.4), (side * joint, 3.6)],
-                          [4.4, 5.6, 5.6]))
-        parts.append(tube(frame, [(side * joint, JOINT + 1), (side * 0.80 * joint, JOINT + 11)],
-                          [habitus.arm, 0.6 * habitus.arm]))
+        parts.append(tube(frame, [(side * 2.0, -7.0), (side * 0.5 * joint, 0.4), (side * joint, 3.6)], [4.4, 5.6, 5.6]))
+        parts.append(
+            tube(
+                frame, [(side * joint, JOINT + 1), (side * 0.80 * joint, JOINT + 11)], [habitus.arm, 0.6 * habitus.arm]
+            )
+        )
     total = blend(*parts)
     if habitus.breast:
         for side in (-1.0, 1.0):

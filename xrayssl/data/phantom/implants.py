@@ -44,10 +44,17 @@ class Fit:
     @classmethod
     def draw(cls, size: float, patient: np.random.Generator, film: np.random.Generator) -> Fit:
         """A prosthesis at random; only its turn differs between films."""
-        return cls(size, size * patient.uniform(2.2, 2.6), size * patient.uniform(1.5, 2.0),
-                   size * patient.uniform(6.0, 13.0), patient.uniform(0.42, 0.62),
-                   np.radians(patient.uniform(128, 142)), film.uniform(0.1, 0.6), int(patient.integers(0, 4)),
-                   int(patient.integers(2, 5)))
+        return cls(
+            size,
+            size * patient.uniform(2.2, 2.6),
+            size * patient.uniform(1.5, 2.0),
+            size * patient.uniform(6.0, 13.0),
+            patient.uniform(0.42, 0.62),
+            np.radians(patient.uniform(128, 142)),
+            film.uniform(0.1, 0.6),
+            int(patient.integers(0, 4)),
+            int(patient.integers(2, 5)),
+        )
 
     @property
     def normal(self) -> tuple[float, float, float]:
@@ -65,11 +72,20 @@ class Fit:
 def stem(arm: Frame, fit: Fit) -> Map:
     """Titanium stem: a broad body under the cut, a lateral fin with suture holes, a long taper, a round tip."""
     s, axis = fit.size, -0.45 * fit.size
-    shaft = tube(arm, [(axis + 0.15, 0.4 * s), (axis, 3.6 * s), (axis, fit.stem)],
-                 [1.05 * s, fit.girth + 0.22, fit.girth])
+    shaft = tube(
+        arm, [(axis + 0.15, 0.4 * s), (axis, 3.6 * s), (axis, fit.stem)], [1.05 * s, fit.girth + 0.22, fit.girth]
+    )
     shoulder = tube(arm, [fit.along(-0.2), (axis, 2.2 * s)], [1.15 * s, 0.85 * s])
-    fin = polygon(arm, [(axis - 1.45 * s, -0.9 * s), (axis + 0.2, -0.9 * s), (axis + 0.1, 3.4 * s),
-                        (axis - 0.6 * s, 3.2 * s), (axis - 1.3 * s, 0.8 * s)])
+    fin = polygon(
+        arm,
+        [
+            (axis - 1.45 * s, -0.9 * s),
+            (axis + 0.2, -0.9 * s),
+            (axis + 0.1, 3.4 * s),
+            (axis - 0.6 * s, 3.2 * s),
+            (axis - 1.3 * s, 0.8 * s),
+        ],
+    )
     fin = np.float32(0.5) * fin
     for number in range(fit.holes):
         hole = (axis - (1.15 - 0.1 * number) * s, (-0.4 + 0.75 * number) * s)
@@ -92,11 +108,27 @@ def stemmed(arm: Frame, joint: Frame, fit: Fit) -> Metal:
 def stemless(arm: Frame, joint: Frame, fit: Fit) -> Metal:
     """A cap held by a short finned anchor in the metaphysis."""
     s, deep = fit.size, -0.16 * fit.stem
-    base = polygon(arm, [fit.along(0.35 * s, 1.5 * s), fit.along(0.35 * s, -1.5 * s), fit.along(0.1 * s, -1.5 * s),
-                         fit.along(0.1 * s, 1.5 * s)])
+    base = polygon(
+        arm,
+        [
+            fit.along(0.35 * s, 1.5 * s),
+            fit.along(0.35 * s, -1.5 * s),
+            fit.along(0.1 * s, -1.5 * s),
+            fit.along(0.1 * s, 1.5 * s),
+        ],
+    )
     core = tube(arm, [fit.along(0.1), fit.along(deep)], [0.5, 0.32])
-    fins = polygon(arm, [fit.along(0.1, 1.35 * s), fit.along(deep * 0.75, 0.75 * s), fit.along(deep, 0.25),
-                         fit.along(deep, -0.25), fit.along(deep * 0.75, -0.75 * s), fit.along(0.1, -1.35 * s)])
+    fins = polygon(
+        arm,
+        [
+            fit.along(0.1, 1.35 * s),
+            fit.along(deep * 0.75, 0.75 * s),
+            fit.along(deep, 0.25),
+            fit.along(deep, -0.25),
+            fit.along(deep * 0.75, -0.75 * s),
+            fit.along(0.1, -1.35 * s),
+        ],
+    )
     return np.maximum(np.maximum(core, 1.2 * base), 0.28 * fins), ball(arm, fit)
 
 
@@ -107,12 +139,21 @@ def reverse(arm: Frame, joint: Frame, fit: Fit) -> Metal:
     sphere = cap(joint, (3.0 * s, 0.9 * s), radius, looks, -0.1 * radius)
     plate = tube(joint, [(3.15 * s, -0.4 * s), (3.15 * s, 2.2 * s)], 0.26)
     metal = np.maximum(plate, tube(joint, [(3.2 * s, 0.9 * s), (4.9 * s, 0.75 * s)], [0.42, 0.3]))
-    for number, rise in enumerate((-0.42, 0.30, -0.15, 0.12)[:fit.screws]):
+    for number, rise in enumerate((-0.42, 0.30, -0.15, 0.12)[: fit.screws]):
         start = (3.2 * s, (0.0, 1.8, 0.4, 1.3)[number] * s)
         end = (start[0] + 2.9 * s, start[1] + 2.9 * s * rise)
         metal = np.maximum(metal, tube(joint, [start, end], [0.24, 0.17]))
-    tray = polygon(arm, [fit.along(0.55 * s, 1.75 * s), fit.along(0.55 * s, -1.75 * s), fit.along(0.15 * s, -1.6 * s),
-                         fit.along(-0.9 * s, -0.75 * s), fit.along(-0.9 * s, 0.75 * s), fit.along(0.15 * s, 1.6 * s)])
+    tray = polygon(
+        arm,
+        [
+            fit.along(0.55 * s, 1.75 * s),
+            fit.along(0.55 * s, -1.75 * s),
+            fit.along(0.15 * s, -1.6 * s),
+            fit.along(-0.9 * s, -0.75 * s),
+            fit.along(-0.9 * s, 0.75 * s),
+            fit.along(0.15 * s, 1.6 * s),
+        ],
+    )
     return np.maximum(np.maximum(metal, stem(arm, fit)), 2.2 * tray), sphere
 
 
@@ -126,7 +167,10 @@ def resurfacing(arm: Frame, joint: Frame, fit: Fit) -> Metal:
 
 
 DESIGNS: dict[str, Callable[[Frame, Frame, Fit], Metal]] = {
-    "Stemmed": stemmed, "Stemless": stemless, "Reverse": reverse, "Resurfacing": resurfacing,
+    "Stemmed": stemmed,
+    "Stemless": stemless,
+    "Reverse": reverse,
+    "Resurfacing": resurfacing,
 }
 
 
@@ -137,5 +181,3 @@ def resected(arm: Frame, fit: Fit, keep: bool) -> Map:
     out = fit.along(1.0)
     height = np.float32(out[0]) * arm.x + np.float32(out[1]) * arm.y
     return np.clip((np.float32(0.2 * fit.size) - height) / np.float32(1.5 * arm.pixel), 0, 1)
-
-

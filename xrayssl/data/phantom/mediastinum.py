@@ -27,8 +27,9 @@ def heart(frame: Frame, thorax: Thorax, breath: Breath, ratio: float, axis: floa
     level = breath.dome + 0.9 - 0.27 * width
     left = (0.67 * width - reach, level + 0.02 * width)
     ventricles = ellipsoid(frame, left, (long, short, depth), axis)
-    atrium = ellipsoid(frame, (-0.33 * width + 0.24 * width, level - 0.02 * width),
-                       (0.24 * width, 0.32 * width, 0.8 * depth))
+    atrium = ellipsoid(
+        frame, (-0.33 * width + 0.24 * width, level - 0.02 * width), (0.24 * width, 0.32 * width, 0.8 * depth)
+    )
     root, base = (1.6, min(0.40 * thorax.height, level - 0.30 * width)), (0.18 * width, level - 0.16 * width)
     outflow = np.minimum(tube(frame, [base, left], [0.24 * width, 0.30 * width]), np.float32(2 * depth))
     trunk = np.minimum(tube(frame, [root, base], [1.9, 0.24 * width]), np.float32(2 * depth))
@@ -41,8 +42,11 @@ def great_vessels(frame: Frame, thorax: Thorax) -> Map:
     """Chord through aorta, vena cava, pulmonary trunk and the soft mediastinum in cm."""
     top, bulge = 0.27 * thorax.height, thorax.unfolding
     knob = ellipsoid(frame, (1.7 + 0.4 * bulge, top), (1.7 * bulge, 1.9 * bulge, 3.6))
-    descending = tube(frame, [(2.0 + 0.5 * bulge, top + 0.5), (2.1, 0.6 * thorax.height), (1.2, 1.1 * thorax.height)],
-                      [1.25, 1.2, 1.1])
+    descending = tube(
+        frame,
+        [(2.0 + 0.5 * bulge, top + 0.5), (2.1, 0.6 * thorax.height), (1.2, 1.1 * thorax.height)],
+        [1.25, 1.2, 1.1],
+    )
     trunk = ellipsoid(frame, (2.2, top + 4.0), (2.0, 2.6, 3.2), -0.2)
     cava = tube(frame, [(-2.2, 1.5), (-2.2, 0.36 * thorax.height), (-2.0, 0.6 * thorax.height)], [0.9, 1.3, 1.6])
     return blend(knob, descending, trunk, cava, _middle(frame, thorax))

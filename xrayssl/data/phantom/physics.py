@@ -24,7 +24,13 @@ MASS_ATTENUATION = {  # cm^2 / g at ENERGIES
     "cobalt": (3.629, 1.958, 1.205, 0.5952, 0.3717),
 }
 DENSITY = {  # g / cm^3; the lung is inflated
-    "soft": 1.06, "fat": 0.95, "lung": 0.26, "bone": 1.92, "air": 0.0012, "titanium": 4.54, "cobalt": 8.3,
+    "soft": 1.06,
+    "fat": 0.95,
+    "lung": 0.26,
+    "bone": 1.92,
+    "air": 0.0012,
+    "titanium": 4.54,
+    "cobalt": 8.3,
 }
 
 

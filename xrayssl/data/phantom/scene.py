@@ -51,8 +51,9 @@ class Dice:
         key = zlib.crc32(f"{self.body}/{name}".encode())
         return np.random.default_rng([self.seed, key, self.patient, self.film + 1])
 
-    def courses(self, frequency: Mapping[str, tuple[float, float]],
-                without: Collection[str]) -> dict[str, float | None]:
+    def courses(
+        self, frequency: Mapping[str, tuple[float, float]], without: Collection[str]
+    ) -> dict[str, float | None]:
         """Severity of every finding on this film, None where absent or left out; see `course`."""
         return {name: None if name in without else self.course(name, *odds) for name, odds in frequency.items()}
 

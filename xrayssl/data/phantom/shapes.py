@@ -53,8 +53,9 @@ class Frame:
         sign = -1.0 if mirror else 1.0
         forth = self.to_pixel[:, :2]
         back = np.column_stack([forth * [sign, 1.0], forth @ np.asarray(origin) + self.to_pixel[:, 2]])
-        return Frame(np.float32(sign) * (self.x - np.float32(origin[0])), self.y - np.float32(origin[1]),
-                     self.pixel, back)
+        return Frame(
+            np.float32(sign) * (self.x - np.float32(origin[0])), self.y - np.float32(origin[1]), self.pixel, back
+        )
 
     def turned(self, angle: float) -> Frame:
         """The same film in axes turned by `angle` (radians) about the origin."""

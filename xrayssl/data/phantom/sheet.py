@@ -27,8 +27,10 @@ def contact_sheet(path: str | Path, seed: int = 0) -> None:
         path: Where to write it.
         seed: Seed of the corpora shown.
     """
-    rows = [np.hstack([_tile(render(body, seed, index, TILE, task=task), outlined=task == "findings")
-                       for index in films]) for body, task, films in SHOWN]
+    rows = [
+        np.hstack([_tile(render(body, seed, index, TILE, task=task), outlined=task == "findings") for index in films])
+        for body, task, films in SHOWN
+    ]
     sheet = Image.fromarray(np.vstack(rows), mode="P")
     sheet.putpalette([*np.repeat(np.arange(255), 3).tolist(), *COLOUR])
     sheet.save(path, optimize=True)
@@ -44,7 +46,7 @@ def _tile(film: Film, outlined: bool) -> NDArray[np.uint8]:
         lines, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
         cv2.drawContours(grey, lines, -1, 255, 1)
     tile, left = np.zeros((TILE + CAPTION, TILE), np.uint8), (TILE - grey.shape[1]) // 2
-    tile[:grey.shape[0], left:left + grey.shape[1]] = grey
+    tile[: grey.shape[0], left : left + grey.shape[1]] = grey
     caption = ", ".join(film.boxes) or "no finding"
     cv2.putText(tile, caption, (6, TILE + 15), cv2.FONT_HERSHEY_SIMPLEX, 0.4, 225, 1, cv2.LINE_AA)
     return tile

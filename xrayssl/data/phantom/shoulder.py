@@ -83,8 +83,9 @@ def _replaced(frame: Frame, dice: Dice, girdle: Girdle, swing: float, grain: Map
     return {"bone": bone, "titanium": titanium, "cobalt": cobalt}, {design: metal > 0.08}
 
 
-def _native(frame: Frame, dice: Dice, girdle: Girdle, swing: float, grain: Map,
-            course: dict[str, float | None]) -> Part:
+def _native(
+    frame: Frame, dice: Dice, girdle: Girdle, swing: float, grain: Map, course: dict[str, float | None]
+) -> Part:
     """The patient's own humerus with the findings of this film."""
     masks: dict[str, Mask] = {}
     away = (0.0, 0.0) if course["Dislocation"] is None else _away(course["Dislocation"], girdle.size)
@@ -112,8 +113,14 @@ def _away(severity: float, size: float) -> tuple[float, float]:
 
 def _fracture(severity: float, size: float, rng: np.random.Generator) -> Fracture:
     side = rng.choice([-1.0, 1.0])
-    return Fracture(rng.uniform(2.4, 5.0) * size, rng.normal(0, 0.3), side * (0.15 + 0.7 * severity),
-                    side * rng.uniform(0.0, 0.25) * (0.4 + severity), 0.12 + 0.22 * severity, rng.uniform(0, 6))
+    return Fracture(
+        rng.uniform(2.4, 5.0) * size,
+        rng.normal(0, 0.3),
+        side * (0.15 + 0.7 * severity),
+        side * rng.uniform(0.0, 0.25) * (0.4 + severity),
+        0.12 + 0.22 * severity,
+        rng.uniform(0, 6),
+    )
 
 
 def _deposit(arm: Frame, severity: float, size: float, rng: np.random.Generator) -> Map:

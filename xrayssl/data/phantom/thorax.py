@@ -41,9 +41,17 @@ class Thorax:
         """A patient at random."""
         width = float(np.clip(rng.normal(13.3, 0.8), 11.6, 15.2))
         height = float(np.clip(rng.normal(22.5, 1.6) * (width / 13.3) ** 0.5, 18.5, 26))
-        return cls(width, height, rng.uniform(0.60, 0.70) * width, 0.112 * height * rng.uniform(0.95, 1.05),
-                   rng.uniform(0.75, 1.2), rng.uniform(0.7, 1.15), rng.uniform(0.8, 1.25),
-                   rng.uniform(0.7, 1.35), rng.normal(0, 0.5))
+        return cls(
+            width,
+            height,
+            rng.uniform(0.60, 0.70) * width,
+            0.112 * height * rng.uniform(0.95, 1.05),
+            rng.uniform(0.75, 1.2),
+            rng.uniform(0.7, 1.15),
+            rng.uniform(0.8, 1.25),
+            rng.uniform(0.7, 1.35),
+            rng.normal(0, 0.5),
+        )
 
 
 @dataclass(frozen=True)
@@ -95,8 +103,7 @@ def _hollow(v: Map, half_height: float, half_depth: float, mineral: float) -> Ma
     """Bone along the beam through a hollow elliptic rib, `v` cm from its axis: cortex, then a little marrow."""
     wall = 0.15
     outer = np.float32(2 * half_depth) * np.sqrt(np.maximum(1 - (v / np.float32(half_height)) ** 2, 0))
-    inner = np.float32(2 * (half_depth - wall)) * np.sqrt(
-        np.maximum(1 - (v / np.float32(half_height - wall)) ** 2, 0))
+    inner = np.float32(2 * (half_depth - wall)) * np.sqrt(np.maximum(1 - (v / np.float32(half_height - wall)) ** 2, 0))
     return np.float32(mineral) * (outer - np.float32(0.72) * inner)
 
 
@@ -152,8 +159,7 @@ def spine(frame: Frame, thorax: Thorax) -> Map:
     return np.float32(thorax.mineral) * (0.62 * body + 0.12 * plate + 0.16 * wall + 0.26 * ring + 0.3 * process)
 
 
-def _branches(start: tuple[float, float], side: float, thorax: Thorax,
-              rng: np.random.Generator) -> list[np.ndarray]:
+def _branches(start: tuple[float, float], side: float, thorax: Thorax, rng: np.random.Generator) -> list[np.ndarray]:
     """The vessel tree of one lung as generations of short curved lines, starting at the hilum."""
     heading = np.array([-1.35, -0.85, -0.4, 0.0, 0.35, 0.65, 0.95, 1.25]) + rng.normal(0, 0.1, 8)
     root = np.tile(start, (8, 1)) + rng.normal(0, 0.35, (8, 2))

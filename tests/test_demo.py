@@ -1,0 +1,15 @@
+"""The main job, end to end, through the front door."""
+
+import json
+
+from xrayssl import cli
+
+
+def test_the_demo_pretrains_hands_over_tests_and_makes_a_page(tmp_path, capsys):
+    assert cli.main(["demo", "--quick", "--out", str(tmp_path / "demo")]) == 0
+    page = tmp_path / "demo" / "report.html"
+    assert capsys.readouterr().out.strip().endswith(str(page))
+    text = page.read_text()
+    assert all(word in text for word in ("MAEPretrain", "Finetune", "data:image/", "phantom", "95"))
+    child = json.loads((tmp_path / "demo" / "shoulder_finetune" / "run.json").read_text())
+    assert len(child["parents"]) == 1
