@@ -15,7 +15,7 @@ from lightning.pytorch import Callback, LightningDataModule, LightningModule, Tr
 from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
-from xrayssl import diagnose, rundir
+from xrayssl import diagnose, results, rundir
 from xrayssl.callbacks import BackboneExport
 from xrayssl.callbacks.progress import Progress
 from xrayssl.callbacks.record import LearningRate, RunRecord, SaveConfig, checkpoints, lineage
@@ -133,16 +133,25 @@ class XrayCLI(LightningCLI):
                  type(self.model).__name__, network, total / 1e6, sum(sizes) / 1e6)  # fmt: skip
 
     def after_fit(self) -> None:
-        """Says where the run is and what to type next."""
+        """Measures the best checkpoint on the validation films; says where the run is and what to type next."""
         if self.trainer.fast_dev_run:  # type: ignore[attr-defined]
             log.info("The trial went through; leave out --trainer.fast_dev_run to train.")
+            return
+        best = getattr(self.trainer.checkpoint_callback, "best_model_path", "") if self.model.monitor else ""
+        if best:
+            self.trainer.validate(self.model, datamodule=self.datamodule, ckpt_path=best, verbose=False)
         elif self.trainer.is_global_zero:
+            results.write_json(self.run / results.METRICS, last_figures(self.trainer))
+        if self.trainer.is_global_zero:
             log.info("The run is in %s. Next: %s", shown(self.run), next_command(self.model, self.run, self.request))
 
     def _loggers(self, asked: Any) -> Any:
         if asked is False:
             return False
-        own = loggers(self.run, self._get(self.config_init, "wandb"))
+        origin, request = lineage(self.model), self.request
+        words = [origin["method"], origin["backbone"], *getattr(self.datamodule, "corpora", {})]
+        labels = {"group": request.title, "job_type": request.verb, "tags": [word for word in words if word]}
+        own = loggers(self.run, self._get(self.config_init, "wandb"), labels)
         return own + (_listed(asked) if asked is not True else [])
 
     def _callbacks(self, asked: dict[str, Any], given: list[Callback]) -> list[Callback]:
@@ -166,6 +175,13 @@ class XrayCLI(LightningCLI):
             "seed": self._get(self.config, "seed_everything"),
             "data": {"corpora": getattr(self.datamodule, "corpora", None)},
         }
+
+
+def last_figures(trainer: Trainer) -> dict[str, Any]:
+    """What the last epoch logged, in the layout of metrics.json; without films to resample there is no interval."""
+    figures = {name: float(value) for name, value in trainer.callback_metrics.items()}
+    entries = {name: {"value": value, "low": None, "high": None} for name, value in figures.items()}
+    return {"version": results.VERSION, "split": "val", "metrics": entries}
 
 
 def refusal(error: Exception) -> Exception:

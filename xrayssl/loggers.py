@@ -6,6 +6,7 @@ import importlib.util
 import logging
 import netrc
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -26,8 +27,8 @@ class Wandb:
             "auto" is online for a user who is logged in (WANDB_API_KEY or `wandb login`), else offline.
         project: Project that runs are filed under.
         entity: Team or user; null is the default of the login.
-        group: Runs to be shown together, such as the stages of one chain.
-        tags: Words to find the run by.
+        group: Runs to be shown together, such as the stages of one chain; null is the name of the configuration.
+        tags: Words to find the run by, besides method, network and corpora.
         privacy: Send neither console output, nor machine metadata, nor code, nor git state.
     """
 
@@ -50,17 +51,18 @@ class MetricsFile(CSVLogger):
         """Leaves hyperparameters to config.yaml."""
 
 
-def loggers(run: Path, options: Wandb) -> list[Logger]:
+def loggers(run: Path, options: Wandb, labels: Mapping[str, Any] | None = None) -> list[Logger]:
     """Makes the loggers of a run.
 
     Args:
         run: The run's folder.
         options: What the user wants of Weights & Biases.
+        labels: What the run itself says there: group, job_type, tags.
     """
     made: list[Logger] = [MetricsFile(run)]
     mode = resolve(options.mode)
     if mode != "disabled":
-        made.append(_wandb(run, options, offline=mode == "offline"))
+        made.append(_wandb(run, options, labels or {}, offline=mode == "offline"))
     return made
 
 
@@ -89,7 +91,7 @@ def logged_in() -> bool:
         return False
 
 
-def _wandb(run: Path, options: Wandb, offline: bool) -> WandbLogger:
+def _wandb(run: Path, options: Wandb, labels: Mapping[str, Any], offline: bool) -> WandbLogger:
     import wandb
 
     os.environ.setdefault("WANDB_SILENT", "true")
@@ -99,8 +101,9 @@ def _wandb(run: Path, options: Wandb, offline: bool) -> WandbLogger:
         project=options.project,
         offline=offline,
         entity=options.entity,
-        group=options.group,
-        tags=list(options.tags),
+        group=options.group or labels.get("group"),
+        job_type=labels.get("job_type"),
+        tags=[*labels.get("tags", []), *options.tags],
         settings=wandb.Settings(silent=True, **(_PRIVATE if options.privacy else {})),
     )
     logger._wandb_init.pop("anonymous", None)  # wandb warns of it on every start, and Lightning always passes it
