@@ -51,3 +51,12 @@ def test_grey_values_are_normalised_on_the_device():
     backbone = Backbone("resnet18", 32, mean=0.4, std=0.2)
     image = torch.tensor([0, 102, 255], dtype=torch.uint8).reshape(1, 1, 1, 3)
     assert torch.allclose(backbone.normalize(image).flatten(), torch.tensor([-2.0, 0.0, 3.0]), atol=1e-6)
+
+
+def test_pretrained_weights_that_cannot_be_had_are_one_sentence(monkeypatch):
+    def offline(*args, **kwargs):
+        raise OSError("no network")
+
+    monkeypatch.setattr("timm.create_model", offline)
+    with pytest.raises(UserError, match=r"resnet18 cannot be had \(no network\).*--model\.init_from PATH"):
+        Backbone("resnet18", 32, pretrained=True)

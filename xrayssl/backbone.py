@@ -145,7 +145,16 @@ def _create(
     options: dict[str, Any] = {"img_size": img_size} if config is not None and config.fixed_input_size else {}
     if drop_path:
         options["drop_path_rate"] = drop_path
-    network = timm.create_model(architecture, pretrained=pretrained, num_classes=0, in_chans=in_chans, **options)
+    try:
+        network = timm.create_model(architecture, pretrained=pretrained, num_classes=0, in_chans=in_chans, **options)
+    except Exception as error:  # the hub, its cache and the network fail each in their own way
+        if not pretrained:
+            raise
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UserError(
+            f"timm's weights for {architecture} cannot be had ({reason}); they are downloaded once, so go online "
+            "for that, or start from a file: --model.init_from PATH."
+        ) from None
     if not hasattr(network, "forward_intermediates"):
         raise UserError(f"The network {architecture!r} gives no feature maps; choose another timm network.")
     return network

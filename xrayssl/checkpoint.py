@@ -52,9 +52,9 @@ def load(path: Path, map_location: Any = "cpu") -> dict[str, Any]:
         raise UserError(f"{path}: there is no such checkpoint.")
     try:
         content = torch.load(path, map_location=map_location, weights_only=True)
-    except Exception as error:  # foreign bytes can fail anywhere in the unpickler, with any exception
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise UserError(f"{path}: no readable checkpoint, it may be truncated or hold code ({reason}).") from None
+    except Exception:  # foreign bytes can fail anywhere in the unpickler, with any exception
+        reason = "it is truncated, of another program, or has code in it, which is never executed"
+        raise UserError(f"{path}: no readable checkpoint; {reason}.") from None
     if not isinstance(content, dict) or "state_dict" not in content:
         raise UserError(f"{path}: this is no Lightning checkpoint; to start from its weights use --model.init_from.")
     return content

@@ -3,7 +3,9 @@
 import json
 import os
 import platform
+import shutil
 import subprocess
+import sys
 from datetime import datetime, timedelta
 from importlib import metadata
 from pathlib import Path
@@ -89,10 +91,10 @@ def abandon() -> None:
         return
     run = Path(os.environ[VARIABLE])
     written = {path.name for path in run.iterdir()} if run.is_dir() else {""}
-    if written <= {"run.json", "config.yaml"}:
-        for name in written:
-            (run / name).unlink()
-        run.rmdir()
+    if written <= {"run.json", "config.yaml", "wandb"}:
+        if "wandb" in sys.modules:
+            sys.modules["wandb"].finish()
+        shutil.rmtree(run)
 
 
 def rendezvous() -> Any:

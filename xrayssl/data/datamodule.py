@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -12,7 +13,7 @@ from lightning.pytorch import LightningDataModule
 
 from xrayssl.data import transforms
 from xrayssl.data.corpora import Source, gather
-from xrayssl.data.films import Batch, FilmLoader, Films, collate
+from xrayssl.data.films import FilmLoader, Films, collate
 from xrayssl.data.manifest import Manifest, Task, select
 from xrayssl.data.sampler import EpochSampler
 from xrayssl.data.split import assign
@@ -39,7 +40,10 @@ class XrayDataModule(LightningDataModule):
         test: Share of patients for testing where a corpus has no such split.
         on_error: "raise" stops at a film that cannot be read; "quarantine" sets it aside, lists it in
             quarantine.txt of the run, and goes on.
-        max_quarantine: Most films that may be set aside, as a share of the corpus, 0-1.
+        max_quarantine: Most films that may be set aside, as a share of all, 0-1, rounded up to whole films.
+
+    Raises:
+        UserError: If an argument makes no sense, or a corpus cannot be read as it should.
     """
 
     body: ClassVar[str] = "chest"
@@ -60,11 +64,11 @@ class XrayDataModule(LightningDataModule):
         max_quarantine: float = 0.01,
     ) -> None:
         super().__init__()
+        _check(img_size, batch_size, num_workers, limits, max_quarantine)
         self.corpora = corpora or self.phantoms()
         self.img_size, self.batch_size, self.augment, self.limits = img_size, batch_size, augment, limits
-        self.workers = min(8, os.cpu_count() or 1) if num_workers is None else num_workers
+        self.workers = min(8, _cores()) if num_workers is None else num_workers
         self.on_error, self.max_quarantine = on_error, max_quarantine
-        self.quarantined: set[str] = set()
         self._train: FilmLoader | None = None
         self._resumed: dict[str, Any] = {}
         if not corpora:
@@ -111,23 +115,15 @@ class XrayDataModule(LightningDataModule):
 
     predict_dataloader = test_dataloader
 
-    def on_before_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
-        """Raises, or sets aside, what could not be read."""
-        for problem in batch.pop("unreadable", []):
-            self._set_aside(problem)
-        if not len(batch["image"]):
-            raise UserError("No film of a whole batch could be read; look at quarantine.txt in the run directory.")
-        return batch
-
     def _loader(self, split: str) -> FilmLoader:
-        size = (self.img_size, self.img_size) if isinstance(self.img_size, int) else tuple(self.img_size)
-        rows, training = self.manifest.rows(split), split == "train"
+        size, rows, training = _sides(self.img_size), self.manifest.rows(split), split == "train"
         if not len(rows):
-            raise UserError(f"These corpora have no film in the split {split!r}.")
+            hint = "" if training else f" Give --data.{split} a share above 0, or a corpus that has one."
+            raise UserError(f"These corpora have no film in the split {split!r}.{hint}")
         transform = transforms.training(size, self.augment) if training else transforms.evaluation(size)
         seed, trainer = int(os.environ.get("PL_GLOBAL_SEED", 0)), self.trainer
         rank, world = (trainer.global_rank, trainer.world_size) if trainer is not None else (0, 1)
-        return FilmLoader(
+        loader = FilmLoader(
             Films(self.manifest, transform, seed, self.limits),
             batch_size=self.batch_size,
             sampler=EpochSampler(rows, seed, training, rank, world),
@@ -137,6 +133,8 @@ class XrayDataModule(LightningDataModule):
             pin_memory=torch.cuda.is_available(),
             generator=torch.Generator().manual_seed(seed),
         )
+        loader.unreadable = self._set_aside
+        return loader
 
     def _position(self) -> tuple[int, int]:
         """Epoch, and batches of it that Lightning's loops have learned from."""
@@ -148,17 +146,51 @@ class XrayDataModule(LightningDataModule):
     def _set_aside(self, problem: str) -> None:
         if self.on_error == "raise":
             raise UserError(f"{problem} To set such films aside and go on, add --data.on_error quarantine.")
-        if problem in self.quarantined:
-            return
-        self.quarantined.add(problem)
-        log.warning("Set aside: %s", problem)
-        with (Path(self.trainer.default_root_dir) / "quarantine.txt").open("a") as file:
-            file.write(problem + "\n")
-        if len(self.quarantined) > self.max_quarantine * len(self.manifest):
+        path = Path(self.trainer.default_root_dir if self.trainer is not None else ".") / "quarantine.txt"
+        listed = _append_new(path, problem)
+        most = math.ceil(self.max_quarantine * len(self.manifest))
+        if listed > most:
             raise UserError(
-                f"{len(self.quarantined)} films cannot be read, more than {self.max_quarantine:.1%} of the corpora "
-                "(--data.max_quarantine); see quarantine.txt in the run directory."
+                f"{listed} of {len(self.manifest)} films cannot be read; --data.max_quarantine {self.max_quarantine} "
+                f"allows {most}. They are listed in {path}."
             )
+
+
+def _append_new(path: Path, line: str) -> int:
+    """Adds a line that is not there yet, from whatever process, and counts the lines."""
+    lines = path.read_text().splitlines() if path.exists() else []
+    if line not in lines:
+        log.warning("Set aside: %s", line)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("a") as file:
+            file.write(line + "\n")
+        lines.append(line)
+    return len(lines)
+
+
+def _sides(img_size: int | tuple[int, int]) -> tuple[int, int]:
+    return (img_size, img_size) if isinstance(img_size, int) else tuple(img_size)  # a list, from YAML
+
+
+def _cores() -> int:
+    """Those that this process may use, which on a shared machine are fewer than there are."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _check(
+    img_size: int | tuple[int, int], batch_size: int, workers: int | None, limits: tuple[float, float], cap: float
+) -> None:
+    sides = _sides(img_size)
+    wrong = {
+        f"img_size must be one or two sides of 1 or more pixels, not {img_size}": len(sides) != 2 or min(sides) < 1,
+        f"batch_size must be 1 or more, not {batch_size}": batch_size < 1,
+        f"num_workers must be 0 or more, not {workers}": workers is not None and workers < 0,
+        f"limits must be percentiles, 0 <= low < high <= 100, not {limits}": not (0 <= limits[0] < limits[1] <= 100),
+        f"max_quarantine must be a share of 0-1, not {cap}": not 0 <= cap <= 1,
+    }
+    problems = [f"--data.{sentence}." for sentence, holds in wrong.items() if holds]
+    if problems:
+        raise UserError(*problems)
 
 
 class ChestXrayDataModule(XrayDataModule):

@@ -23,7 +23,7 @@ class Batch(TypedDict):
     image: Tensor  # uint8 (B, C, H, W)
     label: Tensor  # float32 (B, K): 1, 0, NaN unknown
     index: Tensor  # int64 (B,) manifest row
-    unreadable: NotRequired[list[str]]  # why films are missing from this batch; taken out by the data module
+    unreadable: NotRequired[list[str]]  # why films are missing; taken out by the loader
 
 
 class Sample(TypedDict):
@@ -97,9 +97,22 @@ class FilmLoader(DataLoader[Batch]):
     sampler: EpochSampler
     position: Callable[[], tuple[int, int]] | None = None
     """Epoch, and batches of it that were learned from."""
+    unreadable: Callable[[str], None] | None = None
+    """Gets the sentence about each film that could not be read; without it the first one is raised."""
 
     def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
-        yield from super().__iter__()
+        for batch in super().__iter__():
+            for problem in batch.pop("unreadable", []):
+                self._report(problem)
+            if len(batch["index"]):
+                yield batch
+            elif self.sampler.shuffle:  # a step cannot be left out: the loops, and other processes, count on it
+                raise UserError("No film of a whole training batch could be read; use a larger --data.batch_size.")
+
+    def _report(self, problem: str) -> None:
+        if self.unreadable is None:
+            raise UserError(problem)
+        self.unreadable(problem)
 
     def state_dict(self) -> dict[str, Any]:
         """Where the loops are, and what must be the same in a run that goes on from there."""

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pandas as pd
 from sklearn.model_selection import StratifiedGroupKFold
 
 from xrayssl.data.manifest import Manifest
+from xrayssl.errors import UserError
 
 
 def assign(manifest: Manifest, val: float = 0.15, test: float = 0.2, seed: int = 0) -> Manifest:
@@ -19,7 +22,13 @@ def assign(manifest: Manifest, val: float = 0.15, test: float = 0.2, seed: int =
         val: Share of the unassigned (or, without any, of the training) patients for validation, 0-1.
         test: Share of the unassigned patients for testing, 0-1, in a corpus that has no official test split.
         seed: Of the shuffle; keep it fixed between the runs that you compare.
+
+    Raises:
+        UserError: If a share is none, or a patient would stand in two splits.
     """
+    wrong = [(name, share) for name, share in (("val", val), ("test", test)) if not 0 <= share < 1]
+    if wrong:
+        raise UserError(*(f"--data.{name} must be a share from 0 to below 1, not {share}." for name, share in wrong))
     table = manifest.table.copy()
     for _, rows in table.groupby("corpus").groups.items():
         table.loc[rows, "split"] = _assign_corpus(table.loc[rows], manifest.classes, val, test, seed)
@@ -42,11 +51,24 @@ def _draw(table: pd.DataFrame, free: pd.Series, classes: list[str], share: float
     patients = pool["patient"].nunique()
     if patients < 2:
         return pool.index[:0]
-    folds = int(np.clip(round(1 / share), 2, patients))
+    drawn, folds = _fraction(share, patients)
     strata = _strata(pool, classes)
+    if np.bincount(strata).max() < folds:  # no class has a film for every fold
+        strata = np.zeros_like(strata)
     splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
-    _, drawn = next(splitter.split(pool, strata, pool["patient"]))
-    return pool.index[drawn]
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The least populated class")  # rare findings reach as many folds as they can
+        parts = [part for _, part in splitter.split(pool, strata, pool["patient"])]
+    return pool.index[np.sort(np.concatenate(parts[:drawn]))]
+
+
+def _fraction(share: float, patients: int) -> tuple[int, int]:
+    """The share as so many of so many folds: the fewest folds that come within 5 % of it."""
+    for folds in range(2, min(patients, 1000) + 1):
+        drawn = round(share * folds)
+        if drawn < folds and abs(drawn / folds - share) <= 0.05 * share:
+            return drawn, folds
+    return min(max(1, round(share * patients)), patients - 1), patients
 
 
 def _strata(pool: pd.DataFrame, classes: list[str]) -> np.ndarray:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # it asks the network for its newest version otherwise
@@ -42,6 +43,10 @@ class Augment:
         problems = []
         if not 0 < self.scale[0] <= self.scale[1] <= 1:
             problems.append(f"augment.scale must be two shares with 0 < smallest <= largest <= 1, not {self.scale}.")
+        if not 0 < self.ratio[0] <= self.ratio[1]:
+            problems.append(f"augment.ratio must be two ratios with 0 < smallest <= largest, not {self.ratio}.")
+        if not 0 <= self.flip <= 1:
+            problems.append(f"augment.flip must be a probability of 0-1, not {self.flip}.")
         if self.center_bias < 0:
             problems.append(f"augment.center_bias must be 0 or more, not {self.center_bias}.")
         if self.randaug is not None and not 0 <= self.randaug <= 10:
@@ -94,7 +99,7 @@ def fit_center(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """The largest central cut of the wanted aspect, resized: what validation and test see."""
     height, width = image.shape[:2]
     scale = min(height / size[0], width / size[1])
-    cut = min(height, round(size[0] * scale)), min(width, round(size[1] * scale))
+    cut = max(1, min(height, round(size[0] * scale))), max(1, min(width, round(size[1] * scale)))
     top, left = (height - cut[0]) // 2, (width - cut[1]) // 2
     return resize(image[top : top + cut[0], left : left + cut[1]], size)
 
@@ -106,19 +111,22 @@ def training(size: tuple[int, int], augment: Augment) -> Transform:
         steps.append(A.HorizontalFlip(p=augment.flip))
     if augment.randaug is not None:
         steps.append(A.SomeOf(rand_augment(augment.randaug), n=2, replace=True))
-    pipeline = A.Compose(steps)
-
-    def apply(image: np.ndarray, seed: int) -> np.ndarray:
-        # albumentations keeps one generator per process: workers would draw alike, and again in every epoch
-        pipeline.set_random_seed(seed)
-        return np.ascontiguousarray(pipeline(image=image)["image"])
-
-    return apply
+    return partial(_augmented, A.Compose(steps))  # a closure would not reach workers that are spawned
 
 
 def evaluation(size: tuple[int, int]) -> Transform:
     """The central cut, without anything random."""
-    return lambda image, seed: np.ascontiguousarray(fit_center(image, size))
+    return partial(_central, size)
+
+
+def _augmented(pipeline: A.Compose, image: np.ndarray, seed: int) -> np.ndarray:
+    # albumentations keeps one generator per process: workers would draw alike, and again in every epoch
+    pipeline.set_random_seed(seed)
+    return np.ascontiguousarray(pipeline(image=image)["image"])
+
+
+def _central(size: tuple[int, int], image: np.ndarray, seed: int) -> np.ndarray:
+    return np.ascontiguousarray(fit_center(image, size))
 
 
 def rand_augment(magnitude: int) -> list[A.BasicTransform]:

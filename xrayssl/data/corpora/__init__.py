@@ -8,6 +8,7 @@ from __future__ import annotations
 import difflib
 import importlib
 import inspect
+import os
 import pkgutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -45,23 +46,45 @@ def names() -> list[str]:
 
 
 def _open(name: str, source: Source) -> Manifest:
-    options = dict(source) if isinstance(source, dict) else {"root": source}
-    root = options.pop("root", None)
-    read = _reader(name)
-    known = list(inspect.signature(read).parameters)[1:]
-    unknown = [option for option in options if option not in known]
-    if unknown:
-        raise UserError(f"The corpus {name!r} has no option {unknown[0]!r}; it has: {', '.join(known) or 'none'}.")
-    if root is not None and not Path(root).exists():
-        raise UserError(f"{root}: there is no such folder for the corpus {name!r}; correct --data.corpora.{name}.")
-    return read(Path(root) if root is not None else None, **options)
+    options = dict(source) if isinstance(source, Mapping) else {"root": source}
+    root, read = options.pop("root", None), _reader(name)
+    where, *known = inspect.signature(read).parameters.values()
+    problems = [*_foreign(name, options, known), *_misplaced(name, root, "None" in str(where.annotation))]
+    if problems:
+        raise UserError(*problems)
+    return read(None if root is None else Path(root).expanduser(), **options)
+
+
+def _foreign(name: str, options: Mapping[str, Any], known: list[inspect.Parameter]) -> list[str]:
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in known):
+        return []
+    there = [parameter.name for parameter in known]
+    unknown = [option for option in options if option not in there]
+    has = ", ".join(there) or "none"
+    return [f"The corpus {name!r} has no option {option!r}; it has: {has}." for option in unknown]
+
+
+def _misplaced(name: str, root: object, optional: bool) -> list[str]:
+    if root is None and optional:
+        return []
+    if not isinstance(root, str | os.PathLike) or not str(root):
+        return [f"The corpus {name!r} needs a folder: set --data.corpora.{name} to it, or to a mapping with root."]
+    if not Path(root).expanduser().exists():
+        return [f"{root}: there is no such folder for the corpus {name!r}; correct --data.corpora.{name}."]
+    return []
 
 
 def _reader(name: str) -> Callable[..., Manifest]:
+    place = name if "." in name else f"{__name__}.{name}"
     try:
-        module = importlib.import_module(name if "." in name else f"{__name__}.{name}")
-    except ModuleNotFoundError:
-        close = difflib.get_close_matches(name, names(), n=1)
+        module = importlib.import_module(place)
+    except (ModuleNotFoundError, TypeError, ValueError) as error:
+        missing = getattr(error, "name", None) or place
+        if not f"{place}.".startswith(f"{missing}."):  # the corpus is there, but what it imports is not
+            raise UserError(f"The corpus {name!r} needs the package {missing!r}; install it.") from None
+        close = difflib.get_close_matches(name.lower(), names(), n=1)
         hint = f" Did you mean {close[0]!r}?" if close else ""
         raise UserError(f"There is no corpus {name!r}.{hint} Known are: {', '.join(names())}.") from None
+    if not callable(getattr(module, "manifest", None)):
+        raise UserError(f"The module {place!r} is no corpus: it has no function manifest(root, **options).")
     return module.manifest
