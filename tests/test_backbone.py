@@ -60,3 +60,13 @@ def test_pretrained_weights_that_cannot_be_had_are_one_sentence(monkeypatch):
     monkeypatch.setattr("timm.create_model", offline)
     with pytest.raises(UserError, match=r"resnet18 cannot be had \(no network\).*--model\.init_from PATH"):
         Backbone("resnet18", 32, pretrained=True)
+
+
+def test_compiling_changes_neither_results_nor_names():
+    plain, compiled = (Backbone("vit_tiny_patch16_224", 32).eval() for _ in range(2))
+    compiled.load_state_dict(plain.state_dict())
+    compiled.compile(backend="eager")
+    image, visible = torch.rand(1, 1, 32, 32), torch.tensor([[0, 3]])
+    assert torch.allclose(compiled(image), plain(image), atol=1e-5)
+    assert torch.allclose(compiled.encode_visible(image, visible), plain.encode_visible(image, visible), atol=1e-5)
+    assert set(compiled.state_dict()) == set(plain.state_dict())

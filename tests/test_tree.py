@@ -99,3 +99,10 @@ def test_the_floors_name_only_what_exists():
 
 def test_consecutive_floors_do_not_overlap():
     assert all(not (upper & lower) for upper, lower in pairwise(FLOORS))
+
+
+def test_the_wheel_holds_every_package():
+    lines = (PACKAGE.parent / "setup.cfg").read_text().partition("packages =\n")[2].partition("package_dir")[0]
+    folders = {path.parent.relative_to(PACKAGE.parent) for path in PACKAGE.rglob("__init__.py")}
+    expected = {".".join(folder.parts) for folder in folders} | {"xrayssl.configs"}
+    assert set(lines.split()) == expected

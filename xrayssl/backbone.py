@@ -68,6 +68,11 @@ class Backbone(nn.Module):
         )
         return self.grid(grid_BDhw)
 
+    def compile(self, *args: Any, **kwargs: Any) -> None:
+        """Runs `forward` and `encode_visible` through torch.compile; names and weights stay as they are."""
+        super().compile(*args, **kwargs)
+        self.encode_visible = torch.compile(self.encode_visible, *args, **kwargs)  # type: ignore[method-assign]
+
     @property
     def is_vit(self) -> bool:
         """Whether the network can encode a part of its patches."""

@@ -138,9 +138,10 @@ class XrayDataModule(LightningDataModule):
 
     def _position(self) -> tuple[int, int]:
         """Epoch, and batches of it that Lightning's loops have learned from."""
-        loop = self.trainer.fit_loop
+        trainer: Any = self.trainer
+        loop = trainer.fit_loop
         epoch, batch = loop.epoch_progress.current, loop.epoch_loop.batch_progress.current
-        finished = batch.processed >= self.trainer.num_training_batches
+        finished = batch.processed >= trainer.num_training_batches
         return (epoch.ready, 0) if finished else (epoch.processed, batch.processed)
 
     def _set_aside(self, problem: str) -> None:
@@ -169,7 +170,7 @@ def _append_new(path: Path, line: str) -> int:
 
 
 def _sides(img_size: int | tuple[int, int]) -> tuple[int, int]:
-    return (img_size, img_size) if isinstance(img_size, int) else tuple(img_size)  # a list, from YAML
+    return (img_size, img_size) if isinstance(img_size, int) else img_size
 
 
 def _cores() -> int:

@@ -131,8 +131,9 @@ def _central(size: tuple[int, int], image: np.ndarray, seed: int) -> np.ndarray:
 
 def rand_augment(magnitude: int) -> list[A.BasicTransform]:
     """The operations of RandAugment that make sense on grey films, at a magnitude of 0-10."""
-    m = magnitude / 10
+    m, bits = magnitude / 10, 8 - round(0.4 * magnitude)
     shift = {"fill": 0, "border_mode": cv2.BORDER_CONSTANT, "p": 1.0}
+    posterize = [A.Posterize(num_bits=bits, p=1.0)] if bits < 8 else []  # it knows no identity
     return [
         A.Affine(rotate=(-30 * m, 30 * m), **shift),
         A.Affine(shear={"x": (-17 * m, 17 * m), "y": (0, 0)}, **shift),
@@ -142,7 +143,7 @@ def rand_augment(magnitude: int) -> list[A.BasicTransform]:
         A.RandomBrightnessContrast(brightness_limit=0.9 * m, contrast_limit=0, p=1.0),
         A.RandomBrightnessContrast(brightness_limit=0, contrast_limit=0.9 * m, p=1.0),
         A.Sharpen(alpha=(0, 0.9 * m), lightness=(1.0, 1.0), p=1.0),
-        A.Posterize(num_bits=8 - round(4 * m), p=1.0),
+        *posterize,
         A.Equalize(p=1.0),
         A.AutoContrast(p=1.0),
     ]

@@ -49,6 +49,8 @@ class MAEPretrain(Method):
         self.decoder = MaskedDecoder(
             self.backbone.width, self.grid, pixels, decoder_width, decoder_depth, decoder_heads
         )
+        if kwargs.get("compile"):
+            self.decoder.compile()
         if self.init_from is None:
             _start_encoder(self.backbone.network, self.grid)
 
