@@ -129,7 +129,7 @@ def test_a_loader_used_by_itself_does_not_pass_over_a_bad_film(films):
 @pytest.mark.parametrize(("split", "hint"), [("train", ""), ("val", "Give --data.val"), ("test", "Give --data.test")])
 def test_an_empty_split_is_named(split, hint, films):
     data = module(films)
-    data.manifest = Manifest(data.manifest.table[data.manifest.table["split"] != split].reset_index(), *"AB")
+    data.manifest = Manifest(data.manifest.table.query("split != @split").reset_index(drop=True))
     with pytest.raises(UserError, match=f"no film in the split '{split}'.*{hint}"):
         getattr(data, f"{split}_dataloader")()
 
@@ -143,7 +143,7 @@ def test_every_wrong_argument_is_named_at_once(films):
 
 def test_percentiles_of_the_grey_values_reach_the_films(films):
     (plain,), (cut,) = module(films).test_dataloader(), module(films, limits=(20, 80)).test_dataloader()
-    assert (cut["image"] == 255).float().mean() > (plain["image"] == 255).float().mean() + 0.1
+    assert cut["image"].float().std() > 1.2 * plain["image"].float().std()
 
 
 def test_a_films_seed_differs_between_epochs_rows_and_runs():

@@ -89,6 +89,15 @@ def test_straight_and_interrupted_training_give_bitwise_equal_weights(make, cut,
     assert [name for name in straight if not torch.equal(straight[name], resumed[name])] == []
 
 
+@pytest.mark.parametrize("cut", [1, 3])
+def test_accumulated_gradients_survive_an_interruption_between_steps(cut, tmp_path, shoulder):
+    straight = train(tmp_path, finetune, shoulder, accumulate_grad_batches=2)
+    with pytest.raises(InterruptedError):
+        train(tmp_path, finetune, shoulder, callbacks=[Interrupt(cut)], accumulate_grad_batches=2)
+    resumed = train(tmp_path, finetune, shoulder, ckpt_path=str(tmp_path / "cut.ckpt"), accumulate_grad_batches=2)
+    assert [name for name in straight if not torch.equal(straight[name], resumed[name])] == []
+
+
 def test_a_run_with_workers_equals_one_without(tmp_path, shoulder):
     alone = train(tmp_path, rotation, shoulder)
     shoulder.workers = 2

@@ -153,6 +153,13 @@ class LastCheckpoint(ModelCheckpoint):
             save_on_train_epoch_end=True,
         )
 
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Waits for the optimiser's step: gradients that are still being accumulated are in no checkpoint."""
+        if (batch_idx + 1) % trainer.accumulate_grad_batches == 0:
+            super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
+
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Keeps the work, where every process is there to agree."""
         together = trainer.world_size == 1 or isinstance(exception, KeyboardInterrupt | SystemExit)

@@ -83,7 +83,7 @@ def collate(samples: Sequence[Sample]) -> Batch:
     return {**batch, "unreadable": problems} if problems else batch
 
 
-class FilmLoader(DataLoader[Batch]):
+class FilmLoader(DataLoader[Sample]):
     """A loader that goes on inside an epoch, through the interface that Lightning asks for.
 
     Its workers are ahead of the training step, so it asks the loops how far they have come. Iteration starts with the
