@@ -52,9 +52,9 @@ def module(films, **options):
 
 
 def run(verb, data, folder):
-    trainer = Trainer(default_root_dir=str(folder), max_epochs=2, accelerator="cpu", logger=False, num_sanity_val_steps=0,
-                      enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
-                      use_distributed_sampler=False)  # fmt: skip
+    trainer = Trainer(default_root_dir=str(folder), max_epochs=2, accelerator="cpu", logger=False,
+                      num_sanity_val_steps=0, enable_checkpointing=False, enable_progress_bar=False,
+                      enable_model_summary=False, use_distributed_sampler=False)  # fmt: skip
     method = Nothing()
     getattr(trainer, verb)(method, datamodule=data)
     return method.seen
@@ -136,8 +136,8 @@ def test_an_empty_split_is_named(split, hint, films):
 
 def test_every_wrong_argument_is_named_at_once(films):
     with pytest.raises(UserError) as caught:
-        module(films, img_size=0, batch_size=0, num_workers=-1, limits=(99, 1), max_quarantine=2)
-    names = ["img_size", "batch_size", "num_workers", "limits", "max_quarantine"]
+        module(films, img_size=0, batch_size=0, num_workers=-1, limits=(99, 1), max_quarantine=2, val=2)
+    names = ["img_size", "batch_size", "num_workers", "limits", "max_quarantine", "val"]
     assert [text.split()[0] for text in caught.value.messages] == [f"--data.{name}" for name in names]
 
 
@@ -169,8 +169,9 @@ def test_the_same_folder_gives_the_same_checksum_and_split(films):
 @pytest.mark.parametrize("make", [lambda: training((32, 32), Augment(randaug=6)), lambda: evaluation((32, 32))])
 def test_a_large_table_reaches_spawned_workers_quickly(make):
     count = 50_000
-    table = pd.DataFrame({"path": [f"/films/images_001/images/{i:08}_000.png" for i in range(count)], "corpus": "nih",
-                          "patient": np.arange(count).astype(str), "study": "", "view": "", "split": "train"})  # fmt: skip
+    table = pd.DataFrame({"path": [f"/films/images_001/images/{i:08}_000.png" for i in range(count)],
+                          "patient": np.arange(count).astype(str), "corpus": "nih", "study": "", "view": "",
+                          "split": "train"})  # fmt: skip
     start = time.perf_counter()
     sent = pickle.dumps(Films(Manifest(table), make()))
     assert len(pickle.loads(sent)) == count

@@ -36,7 +36,8 @@ def test_the_folder_of_a_film_is_its_class_and_train_val_test_its_split(tmp_path
 
 
 def test_films_of_the_root_of_a_split_or_of_a_container_are_unlabelled(tmp_path):
-    found = manifest(put(tmp_path, "A/1.png", "B/2.png", "3.png", "train/4.png", "images/5.png", "unlabelled_224/6.png"))
+    put(tmp_path, "A/1.png", "B/2.png", "3.png", "train/4.png", "images/5.png", "unlabelled_224/6.png")
+    found = manifest(tmp_path)
     assert np.isnan(found.labels()).all(axis=1).sum() == 4
     assert found.classes == ["A", "B"]
 
@@ -169,7 +170,8 @@ def module(tmp_path, monkeypatch):
 
 
 def test_a_corpus_of_ones_own_is_named_by_its_module(module, tmp_path):
-    name = module("good", "from xrayssl.data.corpora import folder\ndef manifest(root, **any): return folder.manifest(root)")
+    reader = "from xrayssl.data.corpora import folder\ndef manifest(root, **any): return folder.manifest(root)"
+    name = module("good", reader)
     assert len(gather({name: {"root": str(tmp_path / "mine"), "colour": "red"}})) == 1
 
 

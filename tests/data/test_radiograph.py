@@ -131,11 +131,12 @@ DAMAGED = {
 }
 
 
-@pytest.mark.parametrize("suffix", ["png", "jpg", "tif"])
-@pytest.mark.parametrize("damage", DAMAGED)
+CASES = [(damage, suffix) for damage in DAMAGED for suffix in ("png", "jpg", "tif")]
+CASES.remove(("filled up with zeros", "tif"))  # zeros are grey values there
+
+
+@pytest.mark.parametrize(("damage", "suffix"), CASES)
 def test_a_damaged_picture_is_refused_by_name(damage, suffix, tmp_path):
-    if (suffix, damage) == ("tif", "filled up with zeros"):
-        pytest.skip("zeros are grey values there")
     path = saved(tmp_path / f"film.{suffix}", GREY8)
     path.write_bytes(DAMAGED[damage][0](path.read_bytes()))
     with pytest.raises(UserError, match=rf"film\.{suffix}: .*{DAMAGED[damage][1]}"):

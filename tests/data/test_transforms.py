@@ -64,7 +64,8 @@ def test_randaugment_keeps_size_and_type_on_any_film(magnitude, film):
 
 def turned(flip):
     apply = training((32, 32), Augment(flip=flip))
-    return np.mean([int(image[:, -1].mean()) < int(image[:, 0].mean()) for image in (apply(RAMP, s) for s in range(200))])
+    images = [apply(RAMP, seed).astype(int) for seed in range(200)]
+    return np.mean([image[:, -1].mean() < image[:, 0].mean() for image in images])
 
 
 def test_flip_is_off_at_0_always_at_1_and_even_between():

@@ -82,8 +82,9 @@ def test_a_maker_without_films_is_named(tmp_path):
         manifest(put(tmp_path, names=NAMES[:-2]))
 
 
-@pytest.mark.parametrize(("name", "folder", "told"), [("x.jpg", "Stryker", "none of"), ("Depuy.9.jpg", "Zimmer", "two")])
-def test_a_film_without_one_maker_is_refused_by_name(name, folder, told, tmp_path):
+@pytest.mark.parametrize(("film", "told"), [("Stryker/x.jpg", "none of"), ("Zimmer/Depuy.9.jpg", "two makers")])
+def test_a_film_without_one_maker_is_refused_by_name(film, told, tmp_path):
+    folder, name = film.split("/")
     put(put(tmp_path), f"dataset/{folder}", [name])
-    with pytest.raises(UserError, match=rf"{folder}/{name}: folder and name tell {told}"):
+    with pytest.raises(UserError, match=rf"{film}: folder and name tell {told}"):
         manifest(tmp_path)

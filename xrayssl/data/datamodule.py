@@ -16,7 +16,7 @@ from xrayssl.data.corpora import Source, gather
 from xrayssl.data.films import FilmLoader, Films, collate
 from xrayssl.data.manifest import Manifest, Task, select
 from xrayssl.data.sampler import EpochSampler
-from xrayssl.data.split import assign
+from xrayssl.data.split import assign, wrong_shares
 from xrayssl.data.transforms import Augment
 from xrayssl.errors import UserError
 
@@ -64,7 +64,9 @@ class XrayDataModule(LightningDataModule):
         max_quarantine: float = 0.01,
     ) -> None:
         super().__init__()
-        _check(img_size, batch_size, num_workers, limits, max_quarantine)
+        problems = [*_wrong(img_size, batch_size, num_workers, limits, max_quarantine), *wrong_shares(val, test)]
+        if problems:
+            raise UserError(*problems)
         self.corpora = corpora or self.phantoms()
         self.img_size, self.batch_size, self.augment, self.limits = img_size, batch_size, augment, limits
         self.workers = min(8, _cores()) if num_workers is None else num_workers
@@ -178,9 +180,9 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _check(
+def _wrong(
     img_size: int | tuple[int, int], batch_size: int, workers: int | None, limits: tuple[float, float], cap: float
-) -> None:
+) -> list[str]:
     sides = _sides(img_size)
     wrong = {
         f"img_size must be one or two sides of 1 or more pixels, not {img_size}": len(sides) != 2 or min(sides) < 1,
@@ -189,9 +191,7 @@ def _check(
         f"limits must be percentiles, 0 <= low < high <= 100, not {limits}": not (0 <= limits[0] < limits[1] <= 100),
         f"max_quarantine must be a share of 0-1, not {cap}": not 0 <= cap <= 1,
     }
-    problems = [f"--data.{sentence}." for sentence, holds in wrong.items() if holds]
-    if problems:
-        raise UserError(*problems)
+    return [f"--data.{sentence}." for sentence, holds in wrong.items() if holds]
 
 
 class ChestXrayDataModule(XrayDataModule):

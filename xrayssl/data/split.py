@@ -26,13 +26,19 @@ def assign(manifest: Manifest, val: float = 0.15, test: float = 0.2, seed: int =
     Raises:
         UserError: If a share is none, or a patient would stand in two splits.
     """
-    wrong = [(name, share) for name, share in (("val", val), ("test", test)) if not 0 <= share < 1]
-    if wrong:
-        raise UserError(*(f"--data.{name} must be a share from 0 to below 1, not {share}." for name, share in wrong))
+    problems = wrong_shares(val, test)
+    if problems:
+        raise UserError(*problems)
     table = manifest.table.copy()
     for _, rows in table.groupby("corpus").groups.items():
         table.loc[rows, "split"] = _assign_corpus(table.loc[rows], manifest.classes, val, test, seed)
     return Manifest(table, manifest.classes, manifest.task)
+
+
+def wrong_shares(val: float, test: float) -> list[str]:
+    """A sentence about each share that is none."""
+    wrong = [(name, share) for name, share in (("val", val), ("test", test)) if not 0 <= share < 1]
+    return [f"--data.{name} must be a share from 0 to below 1, not {share}." for name, share in wrong]
 
 
 def _assign_corpus(table: pd.DataFrame, classes: list[str], val: float, test: float, seed: int) -> pd.Series:
