@@ -26,7 +26,7 @@ def test_encoding_every_patch_is_the_plain_forward(name):
     backbone = Backbone(name, 56 if "14" in name else 64).eval()
     image = torch.rand(2, 1, *backbone.img_size)
     every = torch.arange(backbone.grid_size[0] * backbone.grid_size[1]).expand(2, -1)
-    tokens = backbone.encode_visible(image, every)
+    tokens = backbone.encode_visible(image, every)[:, backbone.network.num_prefix_tokens :]
     assert torch.allclose(tokens, backbone(image).flatten(2).transpose(1, 2), atol=1e-5)
 
 
@@ -70,3 +70,25 @@ def test_compiling_changes_neither_results_nor_names():
     assert torch.allclose(compiled(image), plain(image), atol=1e-5)
     assert torch.allclose(compiled.encode_visible(image, visible), plain.encode_visible(image, visible), atol=1e-5)
     assert set(compiled.state_dict()) == set(plain.state_dict())
+
+
+def test_a_vit_whose_positions_count_a_token_we_do_not_know_is_refused():
+    distilled = Backbone("deit_tiny_distilled_patch16_224", 32)
+    with pytest.raises(ValueError, match="cannot encode single patches"):
+        distilled.encode_visible(torch.rand(1, 1, 32, 32), torch.tensor([[0]]))
+
+
+def test_films_that_patches_do_not_divide_are_refused():
+    with pytest.raises(UserError, match=r"40 x 40 px cannot be cut into the 16 x 16 patches.*--data\.img_size"):
+        Backbone("vit_tiny_patch16_224", 40)
+
+
+def test_a_network_without_stochastic_depth_is_named():
+    with pytest.raises(UserError, match=r"densenet121 has no stochastic depth; set --model\.drop_path 0"):
+        Backbone("densenet121", 32, drop_path=0.2)
+
+
+@pytest.mark.parametrize("rate", [-0.1, 1, 2])
+def test_a_drop_path_that_is_no_rate_is_refused(rate):
+    with pytest.raises(UserError, match="drop_path"):
+        Backbone("vit_tiny_patch16_224", 32, drop_path=rate)

@@ -27,4 +27,4 @@ def test_what_is_no_checkpoint_is_refused_by_name(tmp_path, content):
 def test_bare_weights_are_pointed_to_init_from(tmp_path):
     torch.save({"weight": torch.ones(1)}, tmp_path / "weights.ckpt")
     with pytest.raises(UserError, match=r"--model\.init_from"):
-        checkpoint.load(tmp_path / "weights.ckpt")
+        AtomicCheckpointIO().load_checkpoint(tmp_path / "weights.ckpt")

@@ -27,8 +27,8 @@ def figures(folder, films, **kwargs):
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # fork in a process with threads
 def test_two_processes_give_the_figures_of_one_with_an_odd_number_of_films(tmp_path):
-    one, films = figures(tmp_path / "one", 45)
-    two, _ = figures(tmp_path / "two", 45, devices=2, strategy="ddp_fork")
+    one, films = figures(tmp_path / "one", 24)
+    two, _ = figures(tmp_path / "two", 24, devices=2, strategy="ddp_fork")
     assert films % 2 == 1
     assert one == two
 

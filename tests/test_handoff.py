@@ -17,7 +17,7 @@ def test_the_next_stage_starts_bitwise_equal_and_knows_where_it_comes_from(tmp_p
     source = Backbone("resnet18", 32, mean=0.3, std=0.1)
     path = handoff.save(source, tmp_path / "backbone.safetensors", method="RotationProxy", parents=[{"sha256": "x"}])
     method = Finetune(classes=["a"], task="multilabel", backbone="resnet18", img_size=32, init_from=str(path))
-    method.setup("fit")
+    method.start()
     pairs = zip(source.state_dict().values(), method.backbone.state_dict().values(), strict=True)
     assert all(torch.equal(ours, theirs) for ours, theirs in pairs)
     assert method.backbone.mean.item() == pytest.approx(0.3)

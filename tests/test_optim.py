@@ -3,6 +3,7 @@ import math
 import pytest
 import torch
 
+from xrayssl.errors import UserError
 from xrayssl.methods import Finetune
 from xrayssl.optim import Optim, warmup_cosine
 
@@ -62,3 +63,9 @@ def test_frozen_parameters_are_left_out():
     optimizer, _ = Optim(layer_decay=None).build(method, method.backbone, 1, 1, 1)
     assert sum(len(group["params"]) for group in optimizer.param_groups) == 2
     assert isinstance(optimizer, torch.optim.AdamW)
+
+
+def test_every_number_outside_its_range_is_named_at_once():
+    with pytest.raises(UserError) as caught:
+        Optim(lr=0, weight_decay=-1, layer_decay=2)
+    assert len(caught.value.messages) == 3

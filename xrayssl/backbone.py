@@ -6,7 +6,7 @@ from typing import Any
 
 import timm
 import torch
-from timm.layers import set_fused_attn
+from timm.layers import PatchEmbed, set_fused_attn
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
@@ -74,9 +74,17 @@ class Backbone(nn.Module):
         self.encode_visible = torch.compile(self.encode_visible, *args, **kwargs)  # type: ignore[method-assign]
 
     @property
+    def tag(self) -> str:
+        """Name of the network with the tag of timm's pretrained weights."""
+        config = self.network.pretrained_cfg
+        return f"{self.architecture}.{config['tag']}" if config.get("tag") else self.architecture
+
+    @property
     def is_vit(self) -> bool:
         """Whether the network can encode a part of its patches."""
-        return isinstance(self.network, VisionTransformer) and self.network.pos_embed is not None
+        vit = self.network
+        plain = isinstance(vit, VisionTransformer) and vit.pos_embed is not None and type(vit.patch_embed) is PatchEmbed
+        return plain and vit.num_prefix_tokens == _prefix(vit).shape[1]
 
     @property
     def patch_size(self) -> tuple[int, int]:
@@ -96,7 +104,7 @@ class Backbone(nn.Module):
             visible_BV: Numbers of the patches to encode, in raster order.
 
         Returns:
-            tokens_BVD after the final norm, without class and register tokens.
+            tokens_BSD after the final norm: class and register tokens first, S = T + V.
 
         Raises:
             ValueError: If the network is no ViT with learned or fixed positions.
@@ -109,7 +117,7 @@ class Backbone(nn.Module):
         tokens_BVD = vit.patch_embed.norm(tokens_BVD) + gather(position_1LD, visible_BV)
         sequence = torch.cat([prefix_1TD.expand(len(tokens_BVD), -1, -1).to(tokens_BVD.dtype), tokens_BVD], dim=1)
         sequence = vit.blocks(vit.norm_pre(vit.pos_drop(sequence)))
-        return vit.norm(sequence)[:, prefix_1TD.shape[1] :]
+        return vit.norm(sequence)
 
     def _vit(self) -> VisionTransformer:
         if not self.is_vit:
@@ -121,11 +129,10 @@ class Backbone(nn.Module):
     @staticmethod
     def _positions(vit: VisionTransformer) -> tuple[Tensor, Tensor]:
         """Class and register tokens with their positions (1, T, D), and the positions of the patches (1, L, D)."""
-        prefix = [token for token in (vit.cls_token, vit.reg_token) if token is not None]
-        prefix_1TD = torch.cat(prefix, dim=1) if prefix else vit.pos_embed[:, :0]
-        if vit.no_embed_class or not prefix:
-            return prefix_1TD, vit.pos_embed
+        prefix_1TD = _prefix(vit)
         count = prefix_1TD.shape[1]
+        if vit.no_embed_class or not count:
+            return prefix_1TD, vit.pos_embed
         return prefix_1TD + vit.pos_embed[:, :count], vit.pos_embed[:, count:]
 
     @torch.no_grad()
@@ -148,11 +155,15 @@ def _create(
     _check_known(architecture)
     config = timm.get_pretrained_cfg(architecture)
     options: dict[str, Any] = {"img_size": img_size} if config is not None and config.fixed_input_size else {}
+    if not 0 <= drop_path < 1:
+        raise UserError(f"model.drop_path is a rate from 0 to below 1, not {drop_path}.")
     if drop_path:
         options["drop_path_rate"] = drop_path
     try:
         network = timm.create_model(architecture, pretrained=pretrained, num_classes=0, in_chans=in_chans, **options)
     except Exception as error:  # the hub, its cache and the network fail each in their own way
+        if "drop_path_rate" in str(error):
+            raise UserError(f"{architecture} has no stochastic depth; set --model.drop_path 0.") from None
         if not pretrained:
             raise
         reason = (str(error).splitlines() or [type(error).__name__])[0]
@@ -160,9 +171,25 @@ def _create(
             f"timm's weights for {architecture} cannot be had ({reason}); they are downloaded once, so go online "
             "for that, or start from a file: --model.init_from PATH."
         ) from None
+    _check(architecture, img_size, network)
+    return network
+
+
+def _prefix(vit: VisionTransformer) -> Tensor:
+    """Class and register tokens (1, T, D)."""
+    tokens = [token for token in (vit.cls_token, vit.reg_token) if token is not None]
+    return torch.cat(tokens, dim=1) if tokens else vit.pos_embed[:, :0]
+
+
+def _check(architecture: str, img_size: tuple[int, int], network: Any) -> None:
     if not hasattr(network, "forward_intermediates"):
         raise UserError(f"The network {architecture!r} gives no feature maps; choose another timm network.")
-    return network
+    patch = getattr(getattr(network, "patch_embed", None), "patch_size", (1, 1))
+    if any(side % step for side, step in zip(img_size, patch, strict=True)):
+        sides, steps = (" x ".join(map(str, pair)) for pair in (img_size, patch))
+        raise UserError(
+            f"Films of {sides} px cannot be cut into the {steps} patches of {architecture}; set --data.img_size."
+        )
 
 
 def _check_known(architecture: str) -> None:

@@ -41,13 +41,22 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         """Reads a checkpoint without executing anything in it.
 
         Raises:
-            UserError: If the file is missing, truncated or no checkpoint.
+            UserError: If the file is missing, truncated or no checkpoint of Lightning.
         """
-        return load(Path(path), map_location or "cpu")
+        content = load(Path(path), map_location or "cpu")
+        if "state_dict" not in content:
+            raise UserError(
+                f"{path}: this is no Lightning checkpoint; to start from its weights use --model.init_from."
+            )
+        return content
 
 
 def load(path: Path, map_location: Any = "cpu") -> dict[str, Any]:
-    """Reads a checkpoint's content; see `AtomicCheckpointIO.load_checkpoint`."""
+    """Reads the content of any checkpoint as data.
+
+    Raises:
+        UserError: If the file is missing, truncated or no checkpoint.
+    """
     if not path.is_file():
         raise UserError(f"{path}: there is no such checkpoint.")
     try:
@@ -55,6 +64,6 @@ def load(path: Path, map_location: Any = "cpu") -> dict[str, Any]:
     except Exception:  # foreign bytes can fail anywhere in the unpickler, with any exception
         reason = "it is truncated, of another program, or has code in it, which is never executed"
         raise UserError(f"{path}: no readable checkpoint; {reason}.") from None
-    if not isinstance(content, dict) or "state_dict" not in content:
-        raise UserError(f"{path}: this is no Lightning checkpoint; to start from its weights use --model.init_from.")
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: this is no checkpoint, but a {type(content).__name__}.")
     return content

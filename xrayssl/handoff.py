@@ -154,6 +154,14 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def fingerprint(backbone: Backbone) -> str:
+    """Checksum of a backbone's weights, hexadecimal: for weights that came from no file."""
+    digest = hashlib.sha256()
+    for name, value in sorted(backbone.network.state_dict().items()):
+        digest.update(name.encode() + value.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
 def _locate(path: Path) -> Path:
     if path.is_dir():
         path = path / FILE
@@ -174,10 +182,10 @@ def _read_safetensors(path: Path) -> Weights:
 
 def _read_checkpoint(path: Path) -> Weights:
     content = checkpoint.load(path)
-    state = content["state_dict"]
+    state = content.get("state_dict", {})
     tensors = {name[len(PREFIX) :]: value for name, value in state.items() if name.startswith(PREFIX)}
     if not tensors:
-        raise UserError(f"{path}: this checkpoint holds no backbone of xrayssl.")
+        raise UserError(f"{path}: this checkpoint holds no backbone of xrayssl, and other layouts cannot be read yet.")
     return Weights(tensors, content.get("xrayssl", {}).get("backbone", {}), path, len(state) - len(tensors))
 
 
@@ -188,6 +196,7 @@ def _check_match(backbone: Backbone, weights: Weights) -> None:
             f"{weights.path} holds a {architecture}, but the model is a {backbone.architecture}; "
             f"set --model.backbone {architecture} or start from another file."
         )
+    size = weights.metadata.get("img_size", list(backbone.img_size))
     expected, problems = backbone.network.state_dict(), []
     missing = [name for name in expected if name not in weights.tensors]
     if missing:
@@ -199,5 +208,7 @@ def _check_match(backbone: Backbone, weights: Weights) -> None:
     if shapes:
         first = f"{tuple(weights.tensors[shapes[0]].shape)} instead of {tuple(expected[shapes[0]].shape)}"
         problems.append(f"has {len(shapes)} tensors of another shape, such as {shapes[0]!r}: {first}")
+    if shapes and size != list(backbone.img_size):
+        problems.append(f"was trained at {size[0]} x {size[1]} px, so set --data.img_size to that")
     if problems:
         raise UserError(f"{weights.path} does not fit {backbone.architecture}: it {', and it '.join(problems)}.")

@@ -44,6 +44,9 @@ class MaskedDecoder(nn.Module):
         decoder_width: E, divisible by 4 and by the heads.
         depth: Number of transformer blocks, 1-12.
         heads: Attention heads.
+
+    Raises:
+        ValueError: If depth, width and heads do not fit.
     """
 
     position_1LE: Tensor
@@ -52,6 +55,10 @@ class MaskedDecoder(nn.Module):
         self, width: int, grid: tuple[int, int], outputs: int, decoder_width: int = 512, depth: int = 8, heads: int = 16
     ) -> None:
         super().__init__()
+        if not 1 <= depth <= 12:
+            raise ValueError(f"a decoder has 1 to 12 blocks, not {depth}")
+        if decoder_width % heads:
+            raise ValueError(f"a decoder width of {decoder_width} cannot be shared by {heads} heads")
         self.embed = nn.Linear(width, decoder_width)
         self.mask_token = nn.Parameter(torch.zeros(1, 1, decoder_width))
         self.register_buffer("position_1LE", sincos_positions(grid, decoder_width), persistent=False)
@@ -61,13 +68,22 @@ class MaskedDecoder(nn.Module):
         nn.init.normal_(self.mask_token, std=0.02)
         self.apply(xavier)
 
-    def forward(self, visible_BVD: Tensor, visible_BV: Tensor, hidden_BM: Tensor) -> Tensor:
-        """Predictions for the hidden patches: prediction_BMP in the order of hidden_BM."""
-        tokens_BVE = self.embed(visible_BVD)
-        seen_BVE = tokens_BVE + gather(self.position_1LE, visible_BV)
-        asked_BME = (self.mask_token + gather(self.position_1LE, hidden_BM)).to(tokens_BVE.dtype)
-        sequence = self.blocks(torch.cat([seen_BVE, asked_BME], dim=1))
-        return self.predict(self.norm(sequence[:, visible_BV.shape[1] :]))
+    def forward(self, encoded_BSD: Tensor, visible_BV: Tensor, hidden_BM: Tensor) -> Tensor:
+        """Predicts hidden patches.
+
+        Args:
+            encoded_BSD: Class and register tokens, which have no position here, then the visible patches.
+            visible_BV: Numbers of the visible patches.
+            hidden_BM: Numbers of the hidden patches.
+
+        Returns:
+            prediction_BMP in the order of hidden_BM.
+        """
+        tokens_BSE, prefix = self.embed(encoded_BSD), encoded_BSD.shape[1] - visible_BV.shape[1]
+        seen_BSE = tokens_BSE + nn.functional.pad(gather(self.position_1LE, visible_BV), (0, 0, prefix, 0))
+        asked_BME = (self.mask_token + gather(self.position_1LE, hidden_BM)).to(tokens_BSE.dtype)
+        sequence = self.blocks(torch.cat([seen_BSE, asked_BME], dim=1))
+        return self.predict(self.norm(sequence[:, encoded_BSD.shape[1] :]))
 
 
 def xavier(module: nn.Module) -> None:

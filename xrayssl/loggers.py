@@ -50,6 +50,10 @@ class MetricsFile(CSVLogger):
     def log_hyperparams(self, params: Any = None) -> None:
         """Leaves hyperparameters to config.yaml."""
 
+    def begin_with(self, rows: list[dict[str, Any]]) -> None:
+        """Puts rows before those of this run."""
+        self.experiment.metrics[:0] = rows
+
 
 def loggers(run: Path, options: Wandb, labels: Mapping[str, Any] | None = None) -> list[Logger]:
     """Makes the loggers of a run.

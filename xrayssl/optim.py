@@ -12,6 +12,7 @@ from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
 
 from xrayssl.backbone import Backbone
+from xrayssl.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,9 @@ class Optim:
         min_lr: Where the cosine ends.
         layer_decay: Factor of the rate from one layer to the one below it (Bao et al. 2021, BEiT); null is 1.
         min_layer_scale: Floor of that factor's product; deep CNNs have a hundred layers.
+
+    Raises:
+        UserError: If a number is outside its range.
     """
 
     lr: float = 1.5e-4
@@ -37,6 +41,19 @@ class Optim:
     min_lr: float = 0.0
     layer_decay: float | None = None
     min_layer_scale: float = 1e-4
+
+    def __post_init__(self) -> None:
+        ranges = {
+            "lr": self.lr > 0,
+            "min_lr": 0 <= self.min_lr <= self.lr,
+            "weight_decay": self.weight_decay >= 0,
+            "warmup_epochs": self.warmup_epochs >= 0,
+            "reference_batch": self.reference_batch is None or self.reference_batch > 0,
+            "layer_decay": self.layer_decay is None or 0 < self.layer_decay <= 1,
+        }
+        wrong = [f"model.optim.{name} cannot be {getattr(self, name)}." for name, right in ranges.items() if not right]
+        if wrong:
+            raise UserError(*wrong)
 
     def peak(self, effective_batch: int) -> float:
         """The peak learning rate at an effective batch (films x accumulation x processes)."""

@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 import torch
 from lightning.pytorch import LightningModule, Trainer
+from phantoms import small
 from PIL import Image
 
 from xrayssl.data import XrayDataModule
@@ -177,3 +178,20 @@ def test_a_large_table_reaches_spawned_workers_quickly(make):
     assert len(pickle.loads(sent)) == count
     assert len(sent) < 100 * count
     assert time.perf_counter() - start < 2
+
+
+def test_who_is_tested_depends_neither_on_other_corpora_nor_on_the_labels_chosen(tmp_path):
+    for number in range(60):
+        path = tmp_path / "abc"[number % 3] / f"{number}.png"
+        path.parent.mkdir(exist_ok=True)
+        Image.new("L", (8, 8)).save(path)
+
+    def tested(others, **options):
+        table = XrayDataModule(
+            {"folder": str(tmp_path), **others}, img_size=32, num_workers=0, **options
+        ).manifest.table
+        return set(table["path"][(table["split"] == "test") & (table["corpus"] == "folder")])
+
+    alone = tested({})
+    assert tested(small("chest")) == alone
+    assert tested({}, labels=["c", "a"]) == {path for path in alone if "/b/" not in path}

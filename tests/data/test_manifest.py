@@ -102,3 +102,10 @@ def test_the_checksum_follows_content_and_not_the_place():
     relabelled = films()
     relabelled.table.loc[0, "a"] = 1 - relabelled.table.loc[0, "a"]
     assert films().checksum() == moved.checksum() != relabelled.checksum()
+
+
+def test_a_subset_of_exclusive_classes_keeps_only_their_films():
+    manifest = films(task="multiclass", classes=("a", "b", "c"))
+    chosen = select(manifest, ["c", "a"])
+    assert len(chosen) == int(manifest.labels()[:, [0, 2]].sum())
+    assert (chosen.labels().sum(axis=1) == 1).all()

@@ -69,8 +69,37 @@ def test_data_without_labels_are_refused():
         Finetune(classes=[], task=None, backbone="resnet18", img_size=32)
 
 
-def test_a_head_for_other_classes_is_refused(tmp_path):
-    content = {}
-    tiny().on_save_checkpoint(content)
+def checkpoint(**kwargs):
+    method, content = tiny(**kwargs), {}
+    content["state_dict"] = method.state_dict()
+    method.on_save_checkpoint(content)
+    return content
+
+
+def test_a_head_for_other_classes_is_refused():
+    other = Finetune(classes=["a", "c"], task="multilabel", backbone="resnet18", img_size=32)
     with pytest.raises(UserError, match="names a, b; these data have a, c"):
-        Finetune(classes=["a", "c"], task="multilabel", backbone="resnet18", img_size=32).on_load_checkpoint(content)
+        other.on_load_checkpoint(checkpoint())
+
+
+def test_a_head_for_another_task_is_refused():
+    with pytest.raises(UserError, match="learned a multiclass task; these data pose a multilabel one"):
+        tiny().on_load_checkpoint(checkpoint(task="multiclass"))
+
+
+def test_a_checkpoint_that_does_not_fit_is_one_sentence_and_no_trace():
+    with pytest.raises(
+        UserError, match=r"head\.norm\.running_mean is \(512,\) there and absent here \(3 tensors differ\)"
+    ):
+        tiny().on_load_checkpoint(checkpoint(mode="linear"))
+
+
+def test_validation_films_that_define_no_auroc_stop_the_run_at_once(tmp_path, shoulder):
+    table = shoulder.manifest.table
+    val = shoulder.manifest.rows("val")
+    table.loc[val, shoulder.classes] = table.loc[val[:1], shoulder.classes].to_numpy()
+    method = Finetune(shoulder.classes, shoulder.task, backbone="resnet18", img_size=32)
+    with pytest.raises(UserError, match="define no AUROC"):
+        Trainer(default_root_dir=tmp_path, max_epochs=1, num_sanity_val_steps=0, **QUIET).fit(
+            method, datamodule=shoulder
+        )

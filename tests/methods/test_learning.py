@@ -4,6 +4,7 @@ import pytest
 import torch
 from lightning.pytorch import Callback, Trainer
 
+from xrayssl import handoff
 from xrayssl.data.films import collate
 from xrayssl.errors import UserError
 from xrayssl.masking import Masking
@@ -71,7 +72,7 @@ class Interrupt(Callback):
 
 def train(folder, make, data, ckpt_path=None, **kwargs):
     torch.manual_seed(5)
-    method = make(data, drop_path=0.1) if make is not rotation else make(data)
+    method = make(data, drop_path=0.1) if make in (mae, finetune) else make(data)
     trainer = Trainer(default_root_dir=str(folder), max_epochs=3, enable_checkpointing=False, num_sanity_val_steps=0,
                       **QUIET, **kwargs)  # fmt: skip
     trainer.fit(method, datamodule=data, ckpt_path=ckpt_path)
@@ -130,3 +131,31 @@ def test_resuming_with_another_method_is_refused_in_a_sentence_that_names_init_f
     with pytest.raises(UserError, match=r"MAEPretrain.*Finetune.*--model\.init_from") as caught:
         train(tmp_path, finetune, shoulder, ckpt_path=str(tmp_path / "cut.ckpt"))
     assert len(caught.value.messages) == 1
+
+
+def test_resuming_with_another_rate_or_seed_is_refused_and_says_both(tmp_path, shoulder, monkeypatch):
+    with pytest.raises(InterruptedError):
+        train(tmp_path, rotation, shoulder, callbacks=[Interrupt(1)])
+    monkeypatch.setenv("PL_GLOBAL_SEED", "7")
+    other = RotationProxy(backbone="resnet18", img_size=32, optim=Optim(lr=1e-6, warmup_epochs=0))
+    with pytest.raises(UserError) as caught:
+        train(tmp_path, lambda data: other, shoulder, ckpt_path=str(tmp_path / "cut.ckpt"))
+    assert ["optim.lr" in caught.value.messages[0], "seed" in caught.value.messages[1]] == [True, True]
+
+
+def test_a_run_that_goes_on_does_not_need_the_file_it_started_from(tmp_path, shoulder):
+    source = handoff.save(rotation(shoulder).backbone, tmp_path / "start.safetensors")
+
+    def started(data, **kwargs):
+        return RotationProxy(backbone="resnet18", img_size=32, optim=FAST, init_from=str(source))
+
+    with pytest.raises(InterruptedError):
+        train(tmp_path, started, shoulder, callbacks=[Interrupt(1)])
+    source.unlink()
+    train(tmp_path, started, shoulder, ckpt_path=str(tmp_path / "cut.ckpt"))
+
+
+def test_a_schedule_without_an_end_is_refused(tmp_path, shoulder):
+    trainer = Trainer(default_root_dir=str(tmp_path), max_epochs=-1, enable_checkpointing=False, **QUIET)
+    with pytest.raises(UserError, match="needs an end"):
+        trainer.fit(rotation(shoulder), datamodule=shoulder)

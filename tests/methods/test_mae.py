@@ -16,10 +16,11 @@ def slow_loss(method, image_BCHW, visible_BV, hidden_BM):
     """The loss film by film and patch by patch, with tokens put back in raster order before the decoder."""
     total = []
     for image, visible, hidden in zip(image_BCHW, visible_BV, hidden_BM, strict=True):
-        tokens = method.backbone.encode_visible(image[None], visible[None])
+        tokens = method.decoder.embed(method.backbone.encode_visible(image[None], visible[None]))
         full = method.decoder.mask_token.expand(1, 16, -1).clone()
-        full[:, visible] = method.decoder.embed(tokens)
-        decoded = method.decoder.norm(method.decoder.blocks(full + method.decoder.position_1LE))
+        full[:, visible] = tokens[:, 1:]
+        whole = torch.cat([tokens[:, :1], full + method.decoder.position_1LE], dim=1)
+        decoded = method.decoder.norm(method.decoder.blocks(whole))[:, 1:]
         for patch in hidden:
             row, column = divmod(int(patch), 4)
             pixels = image[0, 16 * row : 16 * row + 16, 16 * column : 16 * column + 16].flatten()
@@ -67,11 +68,18 @@ def test_a_cnn_is_refused_with_a_network_that_would_do():
         MAEPretrain(backbone="resnet18", img_size=32)
 
 
-def test_positions_are_fixed_and_everything_else_learns():
-    frozen = [name for name, parameter in tiny().named_parameters() if not parameter.requires_grad]
+@pytest.mark.parametrize("start", [None, "another stage"])
+def test_positions_are_fixed_and_everything_else_learns(start):
+    frozen = [name for name, parameter in tiny(init_from=start).named_parameters() if not parameter.requires_grad]
     assert frozen == ["backbone.network.pos_embed"]
 
 
 def test_films_need_not_be_square():
     method = MAEPretrain(backbone="vit_tiny_patch16_224", img_size=(32, 64), decoder_width=32, decoder_heads=2)
     assert method.losses({"image": torch.randn(2, 1, 32, 64)})["loss"].isfinite()
+
+
+@pytest.mark.parametrize("wrong", [{"decoder_depth": 0}, {"decoder_depth": 13}, {"decoder_width": 33}])
+def test_a_decoder_that_cannot_be_is_refused(wrong):
+    with pytest.raises(ValueError, match="decoder"):
+        tiny(**wrong)

@@ -9,9 +9,11 @@ import cv2
 import numpy as np
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 
+from xrayssl.errors import UserError
 from xrayssl.methods import MAEPretrain
 
 ROWS = ("film", "visible", "reconstruction", "error")
@@ -26,11 +28,21 @@ class Reconstructions(Callback):
     Args:
         films: Number of films, one column each.
         every: Epochs between two pictures; the last epoch always has one.
+        upload: Hand the pictures to the loggers too. Off unless asked for: they show films of patients.
     """
 
-    def __init__(self, films: int = 6, every: int = 5) -> None:
-        self.films, self.every = films, every
+    def __init__(self, films: int = 6, every: int = 5, upload: bool = False) -> None:
+        self.films, self.every, self.upload = films, every, upload
         self._images: Tensor | None = None
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Refuses a method that reconstructs nothing.
+
+        Raises:
+            UserError: If it is no masked autoencoder.
+        """
+        if not isinstance(pl_module, MAEPretrain):
+            raise UserError(f"{type(pl_module).__name__} reconstructs nothing; leave out the callback Reconstructions.")
 
     def on_validation_batch_start(
         self,
@@ -46,7 +58,7 @@ class Reconstructions(Callback):
 
     @rank_zero_only
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Draws and writes the sheet, and shows it to the loggers."""
+        """Draws and writes the sheet."""
         epoch, last = trainer.current_epoch + 1, trainer.current_epoch + 1 == trainer.max_epochs
         if trainer.sanity_checking or self._images is None or not (epoch == 1 or last or epoch % self.every == 0):
             return
@@ -55,6 +67,9 @@ class Reconstructions(Callback):
         path = folder / f"reconstruction-epoch{epoch:04d}.png"
         assert isinstance(pl_module, MAEPretrain)
         cv2.imwrite(str(path), captioned(reconstruction_sheet(pl_module, self._images), ROWS))
+        for logger in trainer.loggers if self.upload else []:
+            if isinstance(logger, WandbLogger):
+                logger.log_image("reconstruction", [str(path)], step=trainer.global_step)
 
 
 def reconstruction_sheet(method: MAEPretrain, image_BCHW: Tensor, seed: int = 0) -> np.ndarray:
@@ -64,10 +79,11 @@ def reconstruction_sheet(method: MAEPretrain, image_BCHW: Tensor, seed: int = 0)
     with torch.random.fork_rng(devices=devices):
         torch.manual_seed(seed)
         filled, mask = method.reconstruct(image)
-    rows = [image, image.masked_fill(mask, 0.0), filled, 2.0 - (filled - image).abs()]
-    grey = [((row * method.backbone.std[0] + method.backbone.mean[0]) * 255)[:, 0] for row in rows]
-    columns = torch.cat([torch.cat(list(row), dim=1) for row in grey])
-    return columns.round().clamp(0, 255).to(torch.uint8).cpu().numpy()
+    shown = [image, image.masked_fill(mask, 0.0), filled]
+    rows = [(row * method.backbone.std[0] + method.backbone.mean[0])[:, 0] for row in shown]
+    rows.append(1 - (rows[2] - rows[0]).abs())
+    sheet_HW = torch.cat([torch.cat(list(row), dim=1) for row in rows])
+    return (sheet_HW * 255).round().clamp(0, 255).to(torch.uint8).cpu().numpy()
 
 
 def captioned(sheet_HW: np.ndarray, rows: Sequence[str], width: int = 96) -> np.ndarray:

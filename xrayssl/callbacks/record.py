@@ -1,24 +1,18 @@
-"""What every run leaves behind: its configuration, run.json, and checkpoints that can be gone on from."""
+"""What every run leaves behind: its configuration, run.json, and curves from the first epoch on."""
 
 from __future__ import annotations
 
-import json
-import os
-import shutil
+import csv
 import time
 from collections.abc import Mapping
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import SaveConfigCallback
 
 from xrayssl import rundir
-from xrayssl.errors import UserError
-
-MINUTES_BETWEEN_CHECKPOINTS = 10
+from xrayssl.loggers import MetricsFile
 
 
 class SaveConfig(SaveConfigCallback):
@@ -67,7 +61,7 @@ class RunRecord(Callback):
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """As `on_fit_start`, for `validate`."""
-        if trainer.state.fn == "validate":
+        if trainer.state.fn == "validate" and self.record.get("verb") != "fit":
             self._began(trainer, pl_module)
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -84,6 +78,11 @@ class RunRecord(Callback):
         self._end(trainer, "interrupted" if stopped else "failed")
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Records that the run is finished; after a fit something follows, and whoever does it calls `finish`."""
+        if self.record.get("verb") != "fit":
+            self.finish(trainer)
+
+    def finish(self, trainer: Trainer) -> None:
         """Records that the run is finished."""
         self._end(trainer, "finished")
 
@@ -115,6 +114,28 @@ class LearningRate(Callback):
             pl_module.log("lr", max(group["lr"] for group in trainer.optimizers[0].param_groups), sync_dist=True)
 
 
+class EarlierCurves(Callback):
+    """Begins metrics.csv with the rows of the run that is resumed, up to the step of its checkpoint."""
+
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Hands the rows to the logger; a run's checkpoints lie one folder below its metrics.csv."""
+        files = [logger for logger in trainer.loggers if isinstance(logger, MetricsFile)]
+        if trainer.state.fn != "fit" or not trainer.ckpt_path or not trainer.is_global_zero:
+            return
+        for logger in files:
+            logger.begin_with(earlier_rows(Path(trainer.ckpt_path).parents[1], checkpoint["global_step"]))
+
+
+def earlier_rows(run: Path, steps: int) -> list[dict[str, Any]]:
+    """Reads what a run logged in its first steps, without the cells that are empty."""
+    try:
+        with (run / "metrics.csv").open(newline="", encoding="utf-8") as lines:
+            rows = [{name: value for name, value in row.items() if name and value} for row in csv.DictReader(lines)]
+        return [row for row in rows if int(row.get("step", steps)) < steps]
+    except (OSError, ValueError, csv.Error):
+        return []
+
+
 def lineage(model: LightningModule) -> dict[str, Any]:
     """Says what a model is and which files its weights come from."""
     parents = [parent["sha256"] for parent in getattr(model, "parents", [])]
@@ -128,96 +149,3 @@ def films(trainer: Trainer) -> dict[str, Any]:
     if manifest is None:
         return {}
     return {"checksum": manifest.checksum(), "films": len(manifest), "patients": manifest.patients}
-
-
-class LastCheckpoint(ModelCheckpoint):
-    """Keeps last.ckpt at every epoch, every few minutes, and when the run is interrupted or fails.
-
-    Not when the user can mend the failure: a refused checkpoint or a loss that is not finite must not replace
-    what was good.
-
-    Args:
-        folder: Where last.ckpt goes.
-        every: Minutes between checkpoints within an epoch; None keeps to epochs.
-    """
-
-    def __init__(self, folder: Path, every: float | None = None) -> None:
-        super().__init__(
-            folder,
-            filename="last",
-            save_top_k=1,
-            enable_version_counter=False,
-            save_on_exception=every is None,
-            every_n_epochs=1 if every is None else None,
-            train_time_interval=None if every is None else timedelta(minutes=every),
-            save_on_train_epoch_end=True,
-        )
-
-    def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        """Waits for the optimiser's step: gradients that are still being accumulated are in no checkpoint."""
-        if (batch_idx + 1) % trainer.accumulate_grad_batches == 0:
-            super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
-
-    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Keeps the work, where every process is there to agree."""
-        together = trainer.world_size == 1 or isinstance(exception, KeyboardInterrupt | SystemExit)
-        if together and not isinstance(exception, UserError):
-            super().on_exception(trainer, pl_module, exception)
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Starts anew: a resumed run has a folder of its own."""
-
-
-class BestCheckpoint(ModelCheckpoint):
-    """Keeps best.ckpt, and brings it along when a run is resumed in a new folder.
-
-    Args:
-        folder: Where best.ckpt goes.
-        metric: Name of the figure that selects.
-        mode: "max" or "min".
-    """
-
-    def __init__(self, folder: Path, metric: str, mode: str) -> None:
-        super().__init__(folder, filename="best", monitor=metric, mode=mode, enable_version_counter=False)
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Takes over the best checkpoint so far, if it is still where it was."""
-        best = Path(state_dict["best_model_path"] or "-")
-        if not best.is_file():
-            return
-        target = Path(str(self.dirpath)) / best.name
-        if target != best and rundir.rank() == 0:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            partial = target.with_name(f".{target.name}.partial")
-            shutil.copyfile(best, partial)
-            os.replace(partial, target)
-        self.best_model_path = self.kth_best_model_path = str(target)
-        self.best_model_score = self.kth_value = state_dict["best_model_score"]
-        self.best_k_models = {str(target): state_dict["best_model_score"]}
-
-
-def checkpoints(run: Path, monitor: tuple[str, str] | None) -> list[Callback]:
-    """Makes the callbacks that keep a run's checkpoints.
-
-    Args:
-        run: The run's folder.
-        monitor: Figure and mode that select best.ckpt, or None to keep only the last.
-    """
-    folder = run / "checkpoints"
-    best: list[Callback] = [BestCheckpoint(folder, *monitor)] if monitor else []
-    return [*best, LastCheckpoint(folder, every=MINUTES_BETWEEN_CHECKPOINTS), LastCheckpoint(folder)]
-
-
-def read(run: Path) -> dict[str, Any]:
-    """Reads a run's record.
-
-    Raises:
-        UserError: The folder holds no run.
-    """
-    try:
-        record: dict[str, Any] = json.loads((run / "run.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        raise UserError(f"{run}: there is no run in that folder (no readable run.json).") from None
-    return record

@@ -14,7 +14,7 @@ from lightning.pytorch import LightningDataModule
 from xrayssl.data import transforms
 from xrayssl.data.corpora import Source, gather
 from xrayssl.data.films import FilmLoader, Films, collate
-from xrayssl.data.manifest import Manifest, Task, select
+from xrayssl.data.manifest import Manifest, Task, join, select
 from xrayssl.data.sampler import EpochSampler
 from xrayssl.data.split import assign, wrong_shares
 from xrayssl.data.transforms import Augment
@@ -75,7 +75,9 @@ class XrayDataModule(LightningDataModule):
         self._resumed: dict[str, Any] = {}
         if not corpora:
             log.warning("No --data.corpora given: the films are rendered phantoms, not patients.")
-        self.manifest: Manifest = assign(select(gather(self.corpora), labels), val, test, split_seed)
+        # split before anything else: a corpus's test films must not depend on its company or on the labels chosen
+        split = [assign(manifest, val, test, split_seed) for manifest in gather(self.corpora)]
+        self.manifest: Manifest = select(join(split), labels)
 
     def phantoms(self) -> dict[str, Source]:
         """The corpus that stands in when none is given."""

@@ -127,7 +127,7 @@ def join(manifests: Sequence[Manifest]) -> Manifest:
 
 
 def select(manifest: Manifest, classes: Sequence[str] | None) -> Manifest:
-    """Keeps the named classes, in the named order (None: all).
+    """Keeps the named classes, in the named order (None: all); of a multi-class task, only their films.
 
     Raises:
         UserError: If a name is outside the corpus's vocabulary.
@@ -138,4 +138,8 @@ def select(manifest: Manifest, classes: Sequence[str] | None) -> Manifest:
     if unknown:
         known = ", ".join(manifest.classes) or "none"
         raise UserError(*(f"The label {name!r} is not in these corpora; they know: {known}." for name in unknown))
-    return Manifest(manifest.table, list(classes), manifest.task)
+    table = manifest.table
+    if manifest.task == "multiclass":
+        elsewhere = table[manifest.classes].notna().any(axis=1) & (table[list(classes)].max(axis=1) != 1)
+        table = table[~elsewhere].reset_index(drop=True)
+    return Manifest(table, list(classes), manifest.task)

@@ -18,7 +18,7 @@ def assign(manifest: Manifest, val: float = 0.15, test: float = 0.2, seed: int =
     Official splits stay. Where a corpus has a test list but no validation split, validation is cut from train.
 
     Args:
-        manifest: With "" in the split column where a film is still unassigned.
+        manifest: Of one corpus, with all its classes, and "" in the split column where a film is still unassigned.
         val: Share of the unassigned (or, without any, of the training) patients for validation, 0-1.
         test: Share of the unassigned patients for testing, 0-1, in a corpus that has no official test split.
         seed: Of the shuffle; keep it fixed between the runs that you compare.
@@ -29,10 +29,8 @@ def assign(manifest: Manifest, val: float = 0.15, test: float = 0.2, seed: int =
     problems = wrong_shares(val, test)
     if problems:
         raise UserError(*problems)
-    table = manifest.table.copy()
-    for _, rows in table.groupby("corpus").groups.items():
-        table.loc[rows, "split"] = _assign_corpus(table.loc[rows], manifest.classes, val, test, seed)
-    return Manifest(table, manifest.classes, manifest.task)
+    split = _assign(manifest.table, manifest.classes, val, test, seed)
+    return Manifest(manifest.table.assign(split=split), manifest.classes, manifest.task)
 
 
 def wrong_shares(val: float, test: float) -> list[str]:
@@ -41,7 +39,7 @@ def wrong_shares(val: float, test: float) -> list[str]:
     return [f"--data.{name} must be a share from 0 to below 1, not {share}." for name, share in wrong]
 
 
-def _assign_corpus(table: pd.DataFrame, classes: list[str], val: float, test: float, seed: int) -> pd.Series:
+def _assign(table: pd.DataFrame, classes: list[str], val: float, test: float, seed: int) -> pd.Series:
     split = table["split"].copy()
     if "test" not in set(split) and test:
         split[_draw(table, split == "", classes, test, seed)] = "test"

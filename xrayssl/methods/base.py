@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 from abc import abstractmethod
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any, ClassVar
 
 import torch
@@ -58,6 +60,7 @@ class Method(LightningModule):
         self.init_from = init_from
         self.optim = optim
         self.parents: list[dict[str, Any]] = []
+        self._resumed = False
         if compile:
             self.backbone.compile()
 
@@ -65,9 +68,15 @@ class Method(LightningModule):
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """Losses and figures of a batch whose image is normalised, image_BCHW float; "loss" is minimised."""
 
-    def setup(self, stage: str) -> None:
-        """Starts a fit from another stage's backbone."""
-        if stage == "fit" and self.init_from not in (None, "timm"):
+    def start(self) -> None:
+        """Takes the weights that `init_from` names.
+
+        Raises:
+            UserError: If they do not fit; see `handoff.load`.
+        """
+        if self.init_from == "timm":
+            self.parents = [{"method": f"timm:{self.backbone.tag}", "sha256": handoff.fingerprint(self.backbone)}]
+        elif self.init_from is not None:
             report, weights = handoff.load(self.backbone, self.init_from)
             self.parents = weights.lineage()
             rank_zero_info(str(report))
@@ -86,12 +95,21 @@ class Method(LightningModule):
             self._log("val", self._losses(batch), batch)
 
     def configure_optimizers(self) -> Any:
-        """AdamW over the trainable parameters with its schedule per step."""
+        """AdamW over the trainable parameters with its schedule per step.
+
+        Raises:
+            UserError: If the training has no end, or it starts from a file that does not fit.
+        """
+        if not self._resumed:  # this is the first moment of a fit that knows: a checkpoint has been restored by now
+            self.start()
         trainer, data = self.trainer, getattr(self.trainer, "datamodule", None)
         batch = getattr(data, "batch_size", 1) * trainer.accumulate_grad_batches * trainer.world_size
-        steps = int(trainer.estimated_stepping_batches)
-        per_epoch = steps / max(1, trainer.max_epochs or 1)
-        optimizer, scheduler = self.optim.build(self, self.backbone, batch, steps, per_epoch)
+        steps = trainer.estimated_stepping_batches
+        if math.isinf(steps):
+            raise UserError("The schedule needs an end: set --trainer.max_epochs or --trainer.max_steps.")
+        trainer.fit_loop.setup_data()
+        per_epoch = math.ceil(trainer.num_training_batches / trainer.accumulate_grad_batches)
+        optimizer, scheduler = self.optim.build(self, self.backbone, batch, int(steps), per_epoch)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -99,6 +117,7 @@ class Method(LightningModule):
         checkpoint["xrayssl"] = {
             "version": handoff.VERSION,
             "method": _path(type(self)),
+            "settings": self._settings(),
             "backbone": {
                 **handoff.describe_backbone(self.backbone),
                 "method": type(self).__name__,
@@ -119,12 +138,32 @@ class Method(LightningModule):
                 f"--ckpt_path resumes the same run, but this checkpoint is of {theirs} and the config is of {ours}; "
                 "to start from its backbone, pass it as --model.init_from instead."
             )
-        network = header["backbone"]["architecture"]
-        if network != self.backbone.architecture:
-            raise UserError(f"The checkpoint holds a {network}, the config asks for a {self.backbone.architecture}.")
-        self.parents = header["backbone"]["parents"]
+        problems = self._unlike(header) or _misfits(self.state_dict(), checkpoint["state_dict"])
+        if problems:
+            raise UserError(*problems)
+        self._resumed, self.parents = True, header["backbone"]["parents"]
         self.backbone.mean.copy_(torch.tensor(header["backbone"]["mean"]))
         self.backbone.std.copy_(torch.tensor(header["backbone"]["std"]))
+
+    def _settings(self) -> dict[str, Any]:
+        """What must stay the same while a run goes on."""
+        optim = {f"model.optim.{name}": value for name, value in asdict(self.optim).items()}
+        return {**optim, "seed_everything": int(os.environ.get("PL_GLOBAL_SEED", 0))}
+
+    def _unlike(self, header: Mapping[str, Any]) -> list[str]:
+        """What a fit that is resumed would do otherwise than it began."""
+        network = header["backbone"]["architecture"]
+        if network != self.backbone.architecture:
+            return [f"The checkpoint holds a {network}, the config asks for a {self.backbone.architecture}."]
+        if self._trainer is None or self.trainer.state.fn != "fit":
+            return []
+        then, now = header["settings"], self._settings()
+        return [
+            f"The checkpoint was trained with {name} {then.get(name)}, the config says {now[name]}; --ckpt_path "
+            "resumes the same run. For a new one, start from its backbone with --model.init_from."
+            for name in now
+            if then.get(name) != now[name]
+        ]
 
     def _losses(self, batch: Batch) -> dict[str, Tensor]:
         return self.losses({**batch, "image": self.backbone.normalize(batch["image"])})
@@ -143,6 +182,19 @@ class Method(LightningModule):
                 f"{stage}/{name}", value, on_step=False, on_epoch=True, prog_bar=name == "loss",
                 batch_size=len(batch["image"]), sync_dist=stage != "train",
             )  # fmt: skip
+
+
+def _misfits(ours: Mapping[str, Tensor], theirs: Mapping[str, Tensor]) -> list[str]:
+    """One sentence on the first tensor that is missing, foreign or of another shape."""
+    shapes = [{name: tuple(value.shape) for name, value in state.items()} for state in (ours, theirs)]
+    names = [name for name in {**ours, **theirs} if shapes[0].get(name) != shapes[1].get(name)]
+    if not names:
+        return []
+    here, there = (found.get(names[0], "absent") for found in shapes)
+    return [
+        f"The checkpoint does not fit this config: {names[0]} is {there} there and {here} here "
+        f"({len(names)} tensors differ). Resume with the config.yaml of the run it comes from."
+    ]
 
 
 def _path(kind: type) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -78,10 +79,20 @@ class Finetune(Method):
         self._evaluate("test", batch)
 
     def on_validation_epoch_end(self) -> None:
-        """Logs the macro AUROC over the classes that the validation films define; it selects the checkpoint."""
+        """Logs the macro AUROC over the classes that the validation films define; it selects the checkpoint.
+
+        Raises:
+            UserError: If they define none: the selection would keep the first epoch for ever.
+        """
         films = self.predictions.compute()
         self.predictions.reset()
         auroc_K = torch.tensor([auroc(p, y) for p, y in zip(films.probability.T, films.label.T, strict=True)])
+        trial = self.trainer.sanity_checking or self.trainer.fast_dev_run  # type: ignore[attr-defined]
+        if auroc_K.isnan().all() and self.trainer.state.fn == "fit" and not trial:
+            raise UserError(
+                f"The {len(films.index)} validation films define no AUROC, which selects the checkpoint: no class has "
+                "films with and without it. Give --data.val a larger share."
+            )
         self.log("val/auroc", auroc_K.nanmean(), prog_bar=True)
         if self.trainer.state.fn == "validate":
             self._write(films, "val")
@@ -110,19 +121,15 @@ class Finetune(Method):
         super().on_save_checkpoint(checkpoint)
         checkpoint["xrayssl"].update(classes=self.classes, task=self.task)
 
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuses a head for other classes.
-
-        Raises:
-            UserError: If names, order or task differ.
-        """
-        super().on_load_checkpoint(checkpoint)
-        theirs = checkpoint["xrayssl"]["classes"]
+    def _unlike(self, header: Mapping[str, Any]) -> list[str]:
+        """Also refuses a head for other classes: names, order or task."""
+        theirs, problems = header["classes"], super()._unlike(header)
+        if header["task"] != self.task:
+            problems.append(f"The checkpoint learned a {header['task']} task; these data pose a {self.task} one.")
         if theirs != self.classes:
-            raise UserError(
-                f"The checkpoint names {', '.join(theirs)}; these data have {', '.join(self.classes)}. "
-                "Choose them with --data.labels."
-            )
+            names = [", ".join(words) for words in (theirs, self.classes)]
+            problems.append(f"The checkpoint names {names[0]}; these data have {names[1]}. Choose with --data.labels.")
+        return problems
 
     def _evaluate(self, stage: str, batch: Batch) -> None:
         logits_BK = self(self.backbone.normalize(batch["image"]))

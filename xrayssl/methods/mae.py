@@ -18,7 +18,7 @@ class MAEPretrain(Method):
 
     With 90 % hidden, as on radiographs (Xiao et al. 2022, arXiv:2210.12843). Where we depart from the original
     code: patches are gathered before they are embedded, the decoder predicts only hidden patches, and its sequence
-    is not put back in order; each gives the same numbers for less work.
+    is not put back in order. The numbers are the same; the work is less.
 
     Args:
         masking: Which patches are hidden.
@@ -53,6 +53,7 @@ class MAEPretrain(Method):
             self.decoder.compile()
         if self.init_from is None:
             _start_encoder(self.backbone.network, self.grid)
+        self.backbone.network.pos_embed.requires_grad_(False)
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """Mean squared error over the hidden patches."""
@@ -102,4 +103,3 @@ def _start_encoder(vit: Any, grid: tuple[int, int]) -> None:
         vit.pos_embed.zero_()[:, vit.pos_embed.shape[1] - position_1LD.shape[1] :] = position_1LD
     vit.apply(xavier)
     nn.init.xavier_uniform_(vit.patch_embed.proj.weight.view(vit.patch_embed.proj.weight.shape[0], -1))
-    vit.pos_embed.requires_grad_(False)

@@ -14,14 +14,14 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from xrayssl.data.manifest import Manifest, join
+from xrayssl.data.manifest import Manifest
 from xrayssl.errors import UserError
 
 Source = str | dict[str, Any]
 
 
-def gather(corpora: Mapping[str, Source]) -> Manifest:
-    """Reads the named corpora into one manifest.
+def gather(corpora: Mapping[str, Source]) -> list[Manifest]:
+    """Reads the named corpora, each into a manifest of its own.
 
     Args:
         corpora: Name to root folder, or to a mapping with `root` and the corpus's options.
@@ -37,7 +37,7 @@ def gather(corpora: Mapping[str, Source]) -> Manifest:
             problems += error.messages
     if problems:
         raise UserError(*problems)
-    return join(manifests)
+    return manifests
 
 
 def names() -> list[str]:

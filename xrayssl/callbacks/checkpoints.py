@@ -1,0 +1,129 @@
+"""The checkpoints of a run: the last, which can be gone on from bit for bit, and the best."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+
+from xrayssl import rundir
+from xrayssl.callbacks.interruption import Forced, whole
+from xrayssl.errors import UserError
+
+log = logging.getLogger(__name__)
+MINUTES_BETWEEN_CHECKPOINTS = 10
+
+
+class LastCheckpoint(ModelCheckpoint):
+    """Keeps last.ckpt at every epoch, every few minutes, and when the run is interrupted or fails.
+
+    Never between the steps of an accumulation window, whose gradients are in no checkpoint, and not when the user can
+    mend the failure: a refused checkpoint or a loss that is not finite must not replace what was good.
+
+    Args:
+        folder: Where last.ckpt goes.
+        every: Minutes between checkpoints within an epoch; None keeps to epochs.
+    """
+
+    def __init__(self, folder: Path, every: float | None = None) -> None:
+        super().__init__(
+            folder,
+            filename="last",
+            save_top_k=1,
+            enable_version_counter=False,
+            save_on_exception=every is None,
+            every_n_epochs=1 if every is None else None,
+            train_time_interval=None if every is None else timedelta(minutes=every),
+            save_on_train_epoch_end=True,
+        )
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Waits for the optimiser's step."""
+        if whole(trainer):
+            super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Keeps the work, where it is whole and every process is there to agree."""
+        together = trainer.world_size == 1 or isinstance(exception, KeyboardInterrupt | SystemExit)
+        lost = isinstance(exception, UserError | Forced) or trainer.state.fn != "fit"
+        if not together or lost or not whole(trainer):
+            return
+        if trainer.validating:
+            forget_validation(trainer)
+        super().on_exception(trainer, pl_module, exception)
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Starts anew: a resumed run has a folder of its own."""
+
+
+def forget_validation(trainer: Trainer) -> None:
+    """Counts a validation that was cut short as one that is about to see its first film.
+
+    Lightning would go on with its second half, and select the best checkpoint on that.
+    """
+    progress = trainer.fit_loop.epoch_loop.val_loop.batch_progress
+    progress.reset()
+    progress.increment_ready()
+    progress.increment_started()
+
+
+class BestCheckpoint(ModelCheckpoint):
+    """Keeps best.ckpt, and brings it along when a run is resumed in a new folder.
+
+    Args:
+        folder: Where best.ckpt goes.
+        metric: Name of the figure that selects.
+        mode: "max" or "min".
+    """
+
+    def __init__(self, folder: Path, metric: str, mode: str) -> None:
+        super().__init__(folder, filename="best", monitor=metric, mode=mode, enable_version_counter=False)
+        self._beside: list[Path] = []
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Notes where the checkpoint lies that is resumed."""
+        super().setup(trainer, pl_module, stage)
+        self._beside = [Path(trainer.ckpt_path).with_name("best.ckpt")] if trainer.ckpt_path else []
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Takes over the best checkpoint so far: from where it was, or from beside the one that is resumed."""
+        known = Path(state_dict["best_model_path"] or "-")
+        best = next((path for path in (known, *self._beside) if path.is_file()), None)
+        if best is None:
+            if state_dict["best_model_path"]:
+                log.warning("%s is gone: the best epoch is chosen anew, among those from here on.", known)
+            return
+        target = Path(str(self.dirpath)) / best.name
+        if target != best and rundir.rank() == 0:
+            _copy(best, target)
+        self.best_model_path = self.kth_best_model_path = str(target)
+        self.best_model_score = self.kth_value = state_dict["best_model_score"]
+        self.best_k_models = {str(target): state_dict["best_model_score"]}
+
+
+def checkpoints(run: Path, monitor: tuple[str, str] | None) -> list[Callback]:
+    """Makes the callbacks that keep a run's checkpoints.
+
+    Args:
+        run: The run's folder.
+        monitor: Figure and mode that select best.ckpt, or None to keep only the last.
+    """
+    folder = run / "checkpoints"
+    best: list[Callback] = [BestCheckpoint(folder, *monitor)] if monitor else []
+    return [*best, LastCheckpoint(folder, every=MINUTES_BETWEEN_CHECKPOINTS), LastCheckpoint(folder)]
+
+
+def _copy(source: Path, target: Path) -> None:
+    """Copies a file that appears whole or not at all."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = target.with_name(f".{target.name}.partial")
+    shutil.copyfile(source, partial)
+    os.replace(partial, target)
