@@ -1,3 +1,4 @@
+import resource
 import subprocess
 import sys
 import time
@@ -37,12 +38,15 @@ def test_an_unknown_verb_points_to_the_help(capsys):
 
 @pytest.mark.parametrize("words", [["--help"], ["configs"], ["--version"], ["fit", "--help"]])
 def test_what_needs_no_training_answers_at_once(words):
-    took = []
-    for _ in range(3):
-        start = time.perf_counter()
+    walls, works = [], []
+    for _ in range(5):
+        start, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
         subprocess.run([sys.executable, "-m", "xrayssl", *words], check=True, capture_output=True)
-        took.append(time.perf_counter() - start)
-    assert min(took) < 1.0
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        walls.append(time.perf_counter() - start)
+        works.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+    assert min(works) < 0.3
+    assert min(walls) < 1.0
 
 
 def test_the_front_door_imports_nothing_heavy():

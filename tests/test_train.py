@@ -1,26 +1,31 @@
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import threading
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 import torch
 import yaml
+from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.cli import LightningCLI
 from lightning.pytorch.loggers import CSVLogger, WandbLogger
+from PIL import Image
 
 from xrayssl import lightning_cli, rundir
-from xrayssl.callbacks import record
+from xrayssl.advice import how_to_resume
+from xrayssl.callbacks import checkpoints
 from xrayssl.cli import main
 from xrayssl.errors import UserError
 from xrayssl.lightning_cli import XrayCLI
 from xrayssl.loggers import Wandb, loggers, resolve
 from xrayssl.request import fold_corpora, understand
-from xrayssl.train import how_to_resume
 
 CONFIG = """# Tiny
 model:
@@ -48,6 +53,10 @@ def run(config, tmp_path_factory):
         patch.setenv("XRAYSSL_RUN", "")
         assert main(["fit", "--config", config, "--out", str(out), "--model.optim.lr=1e-3"]) == 0
     return out
+
+
+def forbidden(*args, **kwargs):
+    raise AssertionError
 
 
 def saved(run):
@@ -101,6 +110,124 @@ def test_a_resumed_run_has_its_own_folder_and_brings_the_best_along(run, tmp_pat
     assert best[0].read_bytes() == best[1].read_bytes()
 
 
+def moved(run, folder, *, best):
+    """A copy of a run whose checkpoint says that its best lay somewhere else."""
+    shutil.copytree(run, folder)
+    if not best:
+        (folder / "checkpoints" / "best.ckpt").unlink()
+    last = torch.load(folder / "checkpoints" / "last.ckpt")
+    (state,) = [state for state in last["callbacks"].values() if state.get("monitor") == "val/auroc"]
+    state["best_model_path"] = "/was/here/checkpoints/best.ckpt"
+    torch.save(last, folder / "checkpoints" / "last.ckpt")
+    return ["fit", "--config", f"{folder}/config.yaml", "--ckpt_path", f"{folder}/checkpoints/last.ckpt"]
+
+
+def test_a_moved_run_brings_its_best_along_too(run, tmp_path):
+    words = [*moved(run, tmp_path / "moved", best=True), "--out", str(tmp_path / "r")]
+    assert main([*words, "--trainer.max_epochs", "2", "--trainer.limit_val_batches", "0"]) == 0
+    best = [folder / "checkpoints" / "best.ckpt" for folder in (run, tmp_path / "r")]
+    assert best[0].read_bytes() == best[1].read_bytes()
+
+
+def test_a_best_checkpoint_that_is_gone_is_told(run, tmp_path, capsys):
+    words = [*moved(run, tmp_path / "moved", best=False), "--out", str(tmp_path / "r")]
+    assert main([*words, "--trainer.max_epochs", "2"]) == 0
+    assert "/was/here/checkpoints/best.ckpt is gone: the best epoch is chosen anew" in capsys.readouterr().err
+
+
+def test_the_curves_have_as_many_epochs_as_the_fit(run):
+    curves = pd.read_csv(run / "metrics.csv")
+    assert set(curves["epoch"]) == {0}
+    assert len(curves["val/auroc"].dropna()) == 1
+
+
+def test_a_resumed_runs_curves_begin_with_the_first_epoch(run, tmp_path):
+    words = ["--config", f"{run}/config.yaml", "--ckpt_path", f"{run}/checkpoints/last.ckpt"]
+    assert main(["fit", *words, "--out", str(tmp_path / "r"), "--trainer.max_epochs", "2"]) == 0
+    before, after = (pd.read_csv(folder / "metrics.csv") for folder in (run, tmp_path / "r"))
+    pd.testing.assert_frame_equal(after[after["epoch"] == 0], before)
+    assert set(after["epoch"]) == {0, 1}
+
+
+def test_a_run_is_finished_only_when_its_best_checkpoint_has_been_measured(config, tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setattr(XrayCLI, "_validate", lambda *_: seen.append(recorded(tmp_path / "r")["outcome"]))
+    assert main(["fit", "--config", config, "--out", str(tmp_path / "r")]) == 0
+    assert (seen, recorded(tmp_path / "r")["outcome"]) == (["running"], "finished")
+
+
+def test_paths_are_saved_so_that_they_hold_in_every_folder(config, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in [f"{split}/{label}/{i}" for split in ("train", "val", "test") for label in "ab" for i in range(4)]:
+        (tmp_path / "films" / name).parent.mkdir(parents=True, exist_ok=True)
+        pixels = np.random.default_rng(0).integers(0, 255, (40, 40), np.uint8)
+        Image.fromarray(pixels).save(tmp_path / "films" / f"{name}.png")
+    corpora = ["--data.corpora", '{"folder": "films"}']
+    assert main(["fit", "--config", config, "--out", "r", *corpora]) == 0
+    assert saved(tmp_path / "r")["data"]["init_args"]["corpora"] == {"folder": f"{tmp_path}/films"}
+    assert corpora[1] in recorded(tmp_path / "r")["command"]
+    monkeypatch.chdir("/")
+    assert main(["test", "--run", str(tmp_path / "r")]) == 0
+
+
+def test_a_test_tells_its_figures_once(run, tmp_path, capsys, caplog):
+    assert main(["test", "--run", str(run), "--out", str(tmp_path / "r")]) == 0
+    assert caplog.text.count("auroc_macro") == 1
+    assert "test/" not in capsys.readouterr().out
+
+
+def test_predictions_of_a_run_lie_in_its_folder(run):
+    assert main(["predict", "--run", str(run)]) == 0
+    table = pd.read_parquet(run / "predict" / "predictions.parquet")
+    names = [name for name in table if name.startswith("probability/")]
+    assert len(table) > 0
+    assert table[names].notna().all(axis=None)
+    assert table["film"].is_unique
+
+
+def test_torchrun_trains_one_run(config, tmp_path):
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "-m", "xrayssl"]
+    (tmp_path / "code").symlink_to(Path(rundir.__file__).parents[1])
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path / "code"), "WANDB_MODE": "disabled"}
+    call = subprocess.run([*torchrun, "fit", "--config", config], cwd=tmp_path, env=environment, capture_output=True,
+                          text=True, check=False)  # fmt: skip
+    assert call.returncode == 0, call.stderr
+    (folder,) = (tmp_path / "runs" / "tiny").iterdir()
+    assert len(list(tmp_path.glob("runs/**/backbone.safetensors"))) == 1
+    assert recorded(folder)["machine"]["processes"] == 2
+    assert (recorded(folder)["outcome"], pd.read_csv(folder / "metrics.csv")["epoch"].max()) == ("finished", 0)
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["--seed_everything", "-1"], "--seed_everything: expected a whole number from 0 to 4294967295, got -1."),
+        (["--out", "/proc/xx"], "/proc/xx: no folder can be made there"),
+        (["--trainer.fast_dev_run", "-1"], "fast_dev_run"),
+        (["--trainer.val_check_interval", "100"], "must be less than or equal to the number of the training batches"),
+    ],
+)
+def test_a_mistake_is_told_in_a_sentence(words, sentence, config, tmp_path, capsys):
+    assert main(["fit", "--config", config, "--out", str(tmp_path / "r"), *words]) == 2
+    (said,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("xrayssl: ")]
+    assert sentence in said
+    assert not (tmp_path / "r").exists()
+
+
+def test_weights_and_biases_without_a_login_is_a_mistake_not_a_crash(config, tmp_path, monkeypatch, capsys):
+    wandb = pytest.importorskip("wandb")
+
+    def refused(self):
+        raise wandb.errors.UsageError("api_key not configured (no-tty).")
+
+    monkeypatch.setattr(WandbLogger, "experiment", property(refused))
+    assert main(["fit", "--config", config, "--out", str(tmp_path / "r"), "--wandb.mode", "online"]) == 2
+    assert "xrayssl: Weights & Biases: api_key not configured (no-tty). Or go without: --wandb.mode offline." in (
+        capsys.readouterr().err
+    )
+    assert not (tmp_path / "r").exists()
+
+
 def test_a_checkpoint_of_another_method_is_refused_and_leaves_no_folder(run, config, tmp_path, capsys):
     words = ["--config", config, "--model", "RotationProxy", "--out", str(tmp_path / "r")]
     assert main(["fit", *words, "--ckpt_path", f"{run}/checkpoints/last.ckpt"]) == 2
@@ -130,6 +257,7 @@ def test_a_trial_run_does_not_offer_itself_for_testing(config, tmp_path, capsys)
     assert main(["fit", "--config", config, "--out", str(tmp_path / "r"), "--trainer.fast_dev_run", "true"]) == 0
     assert "leave out --trainer.fast_dev_run" in (said := capsys.readouterr().err)
     assert "xrayssl test" not in said
+    assert recorded(tmp_path / "r")["outcome"] == "finished"
 
 
 def test_the_next_command_is_said_after_a_fit(config, tmp_path, capsys):
@@ -158,18 +286,23 @@ def test_help_is_short_and_help_all_is_everything(capsys):
 
 
 class Interrupt(Callback):
-    def on_train_batch_end(self, trainer, *args):
-        os.kill(os.getpid(), signal.SIGINT)
+    def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx):
+        if batch_idx == 0:
+            os.kill(os.getpid(), signal.SIGINT)
 
 
 @pytest.mark.skipif(threading.current_thread() is not threading.main_thread(), reason="signals need the main thread")
-def test_ctrl_c_keeps_the_work_and_says_how_to_go_on(config, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(XrayCLI, "_callbacks", lambda *_, old=XrayCLI._callbacks: [*old(*_), Interrupt()])
-    assert main(["fit", "--config", config, "--out", str(tmp_path / "r")]) == 130
-    assert f"--ckpt_path {tmp_path}/r/checkpoints/last.ckpt" in capsys.readouterr().err
-    assert (tmp_path / "r" / "checkpoints" / "last.ckpt").is_file()
-    assert recorded(tmp_path / "r")["outcome"] == "interrupted"
+def test_ctrl_c_keeps_the_work_and_says_how_to_go_on(config, run, tmp_path, capsys):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(XrayCLI, "_callbacks", lambda *_, old=XrayCLI._callbacks: [*old(*_), Interrupt()])
+        assert main(["fit", "--config", config, "--out", str(tmp_path / "cut"), "--model.optim.lr=1e-3"]) == 130
+    command = capsys.readouterr().err.rpartition("To go on: xrayssl ")[2].split()
+    assert recorded(tmp_path / "cut")["outcome"] == "interrupted"
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert main([*command, "--out", str(tmp_path / "r")]) == 0
+    straight, resumed = (torch.load(folder / "checkpoints" / "last.ckpt") for folder in (run, tmp_path / "r"))
+    weights = straight["state_dict"]
+    assert [name for name in weights if not torch.equal(weights[name], resumed["state_dict"][name])] == []
 
 
 def test_an_interruption_before_the_first_checkpoint_promises_nothing(monkeypatch, tmp_path):
@@ -179,9 +312,10 @@ def test_an_interruption_before_the_first_checkpoint_promises_nothing(monkeypatc
 
 def test_what_the_user_can_mend_does_not_replace_the_last_checkpoint(tmp_path, monkeypatch):
     saves = []
-    monkeypatch.setattr(record.ModelCheckpoint, "on_exception", lambda self, *_: saves.append(_[-1]))
-    keeper = record.LastCheckpoint(tmp_path)
-    trainer = type("T", (), {"world_size": 1})
+    monkeypatch.setattr(checkpoints.ModelCheckpoint, "on_exception", lambda self, *_: saves.append(_[-1]))
+    keeper = checkpoints.LastCheckpoint(tmp_path)
+    trainer = Trainer(logger=False, barebones=True, accelerator="cpu")
+    trainer.state.fn = "fit"
     for error in (UserError("loss is not finite"), RuntimeError("disk")):
         keeper.on_exception(trainer, None, error)
     assert [type(error) for error in saves] == [RuntimeError]
@@ -229,11 +363,16 @@ def test_the_best_checkpoint_is_measured_unless_the_last_is_asked_for(run):
     assert understand("test", ["--run", str(run), "--ckpt_path", "last"]).words[-1].endswith("last.ckpt")
 
 
-def test_a_measured_run_does_not_load_what_it_once_started_from(tmp_path):
-    (tmp_path / "checkpoints").mkdir()
-    (tmp_path / "checkpoints" / "last.ckpt").touch()
-    (tmp_path / "config.yaml").write_text("model: {init_args: {init_from: /gone}}")
-    assert "--model.init_from null" in " ".join(understand("test", ["--run", str(tmp_path)]).words)
+@pytest.mark.parametrize("start", ["timm", "/gone.safetensors"])
+@pytest.mark.parametrize("verb", ["test", "fit"])
+def test_a_checkpoint_needs_nothing_of_what_its_run_once_started_from(verb, start, run, tmp_path, monkeypatch):
+    monkeypatch.setattr("timm.models._builder.load_pretrained", forbidden)
+    shutil.copytree(run, tmp_path / "run")
+    words = ["--model.init_from", start, "--out", str(tmp_path / "r"), "--ckpt_path"]
+    if verb == "fit":
+        words += [f"{tmp_path}/run/checkpoints/last.ckpt", "--config", f"{run}/config.yaml"]
+    assert main([verb, *words, *(["last", "--run", f"{tmp_path}/run"] if verb == "test" else [])]) == 0
+    assert saved(tmp_path / "r")["model"]["init_args"]["init_from"] == start
 
 
 # --- run folders

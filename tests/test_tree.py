@@ -11,7 +11,7 @@ PACKAGE = Path(__file__).parent.parent / "xrayssl"
 FILES = sorted(PACKAGE.rglob("*.py"))
 FLOORS = [  # a module may import from its own floor and from those below
     {"cli", "__main__", "demo"},
-    {"train", "lightning_cli", "diagnose", "settings", "request", "study", "explain"},
+    {"train", "advice", "lightning_cli", "diagnose", "settings", "request", "study", "explain"},
     {"callbacks", "loggers"},
     {"methods", "data"},
     {"results"},

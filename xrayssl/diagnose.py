@@ -5,11 +5,13 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import inspect
+import logging
 from collections.abc import Mapping, Sequence
 from typing import Any, get_type_hints
 
 import yaml
 from jsonargparse import ArgumentError, ArgumentParser
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Trainer
 
 from xrayssl.errors import UserError
@@ -17,6 +19,7 @@ from xrayssl.recipes import nearest
 from xrayssl.settings import CLASSES, Setting, current, settings
 from xrayssl.spelling import alternatives, english
 
+log = logging.getLogger(__name__)
 UNTYPED = (inspect.Parameter.empty, Any)
 
 
@@ -55,6 +58,12 @@ def derived(words: Sequence[str], links: Sequence[str]) -> list[str]:
         for setting in settings(words)[0]
         if len(setting.path) == 2 and setting.path[0] == "model" and setting.path[1] in links
     ]
+
+
+def seeds(seed: Any) -> list[str]:
+    """Says what is wrong with a seed, if anything is."""
+    fits = isinstance(seed, bool) or seed is None or 0 <= int(seed) < 2**32
+    return [] if fits else [f"--seed_everything: expected a whole number from 0 to {2**32 - 1}, got {seed}."]
 
 
 def refuse(problems: Sequence[str]) -> None:
@@ -219,3 +228,29 @@ def shortened(error: Exception) -> str:
     """Makes one line of what the parser said."""
     line = next((line.strip() for line in str(error).splitlines() if line.strip()), "the configuration is refused.")
     return line if len(line) < 300 else line[:297] + "..."
+
+
+def foreign(error: Exception) -> bool:
+    """Says whether Lightning or Weights & Biases refused what the user asked of them."""
+    place = error.__traceback__
+    while place and place.tb_next:
+        place = place.tb_next
+    module = place.tb_frame.f_globals.get("__name__", "") if place else ""
+    told = isinstance(error, ValueError) and module.startswith("lightning.")
+    return told or isinstance(error, MisconfigurationException) or type(error).__module__.startswith("wandb.")
+
+
+def refusal(error: Exception) -> Exception:
+    """Finds what a constructor said behind what the configuration parser made of it.
+
+    Returns:
+        The constructor's UserError; a UserError with the words of its ValueError; any other exception as it was.
+    """
+    while not isinstance(error, UserError) and isinstance(error.__cause__, Exception):
+        error = error.__cause__
+    if type(error).__module__.startswith("wandb."):
+        return UserError(f"Weights & Biases: {' '.join(str(error).split())} Or go without: --wandb.mode offline.")
+    if isinstance(error, ValueError | MisconfigurationException):
+        log.debug("a constructor refused a value", exc_info=error)
+        return UserError(" ".join(str(error).split()))
+    return error

@@ -14,21 +14,28 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.utilities.model_helpers import is_overridden
 
-from xrayssl import diagnose, results, rundir
+from xrayssl import advice, diagnose, results, rundir
 from xrayssl.callbacks import BackboneExport
+from xrayssl.callbacks.checkpoints import checkpoints
+from xrayssl.callbacks.interruption import Interruption
 from xrayssl.callbacks.progress import Progress
-from xrayssl.callbacks.record import LearningRate, RunRecord, SaveConfig, checkpoints, lineage
+from xrayssl.callbacks.record import EarlierCurves, LearningRate, RunRecord, SaveConfig, lineage
 from xrayssl.checkpoint import AtomicCheckpointIO
 from xrayssl.errors import UserError
 from xrayssl.loggers import Wandb, loggers
 from xrayssl.request import Request
+from xrayssl.settings import anchor
 
 log = logging.getLogger(__name__)
 
 LINKS = ("img_size", "classes", "task")
 """What a model takes from the data, if it has an argument of that name."""
 VERBS = ("fit", "validate", "test", "predict")
+QUIETLY = {"validate": ("--verbose", "false"), "test": ("--verbose", "false")}
+"""The figures are told with their intervals; Lightning's table of the same is for those who ask for it."""
+STEPS = {"validate": "validation_step", "test": "test_step", "predict": "predict_step"}
 
 
 def base_classes() -> tuple[type[LightningModule], type[LightningDataModule]]:
@@ -43,7 +50,12 @@ def start(request: Request) -> XrayCLI:
     Raises:
         UserError: Whatever the user can mend.
     """
-    return XrayCLI(request)
+    try:
+        return XrayCLI(request)
+    except Exception as error:
+        if diagnose.foreign(error):
+            raise diagnose.refusal(error) from error
+        raise
 
 
 class XrayCLI(LightningCLI):
@@ -56,6 +68,7 @@ class XrayCLI(LightningCLI):
     def __init__(self, request: Request) -> None:
         self.request = request
         self.run: Path
+        self.record: RunRecord
         method, data = base_classes()
         self.bases: dict[str, type] = {"model": method, "data": data}
         quiet = {"exit_on_error": False}
@@ -70,7 +83,7 @@ class XrayCLI(LightningCLI):
             subclass_mode_data=True,
             auto_configure_optimizers=False,
             load_from_checkpoint_support=False,  # hyperparameters live in config.yaml, not in checkpoints
-            args=[request.verb, *request.words],
+            args=[request.verb, *QUIETLY.get(request.verb, ()), *request.words],
         )
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
@@ -86,27 +99,37 @@ class XrayCLI(LightningCLI):
             UserError: With every mistake at once.
         """
         known = self._parser(self.request.verb)
-        words = args[1:]
+        words = self.request.words
         try:
             self.config = parser.parse_args(args)
         except (ArgumentError, UserError) as error:
             problems = diagnose.explain(words, self.bases, known)
             raise UserError(*diagnose.derived(words, LINKS), *(problems or [diagnose.shortened(error)])) from None
-        diagnose.refuse(diagnose.derived(words, LINKS))
+        asked = self.config[self.request.verb]
+        diagnose.refuse([*diagnose.derived(words, LINKS), *diagnose.seeds(asked.get("seed_everything"))])
+        anchor(asked)
 
     def _parse_ckpt_path(self) -> None:
         """Leaves the configuration alone: Lightning would silently put the checkpoint's model in its place."""
 
     def instantiate_classes(self) -> None:
-        """Makes data, model and trainer.
+        """Makes data, model and trainer; a checkpoint replaces the weights that a run once started from.
 
         Raises:
             UserError: A value that a constructor refuses.
         """
+        asked, start = self.config, f"{self.request.verb}.model.init_args.init_from"
         try:
-            super().instantiate_classes()
+            if self._get(asked, "ckpt_path") and asked.get(start) is not None:
+                self.config = asked.clone()
+                self.config[start] = None
+            self.config_init = self.parser.instantiate_classes(self.config)
+            self.config = asked
+            self.datamodule, self.model = (self._get(self.config_init, part) for part in ("data", "model"))
+            self._refuse_what_it_has_not()
+            self.trainer = self.instantiate_trainer()
         except (ValueError, MisconfigurationException) as error:
-            raise refusal(error) from error
+            raise diagnose.refusal(error) from error
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Makes the trainer: the run's folder, its loggers, checkpoints and record, and this machine's precision."""
@@ -135,15 +158,51 @@ class XrayCLI(LightningCLI):
     def after_fit(self) -> None:
         """Measures the best checkpoint on the validation films; says where the run is and what to type next."""
         if self.trainer.fast_dev_run:  # type: ignore[attr-defined]
+            self.record.finish(self.trainer)
             log.info("The trial went through; leave out --trainer.fast_dev_run to train.")
             return
         best = getattr(self.trainer.checkpoint_callback, "best_model_path", "") if self.model.monitor else ""
         if best:
-            self.trainer.validate(self.model, datamodule=self.datamodule, ckpt_path=best, verbose=False)
+            self._validate(best)
         elif self.trainer.is_global_zero:
             results.write_json(self.run / results.METRICS, last_figures(self.trainer))
+        self.record.finish(self.trainer)
         if self.trainer.is_global_zero:
-            log.info("The run is in %s. Next: %s", shown(self.run), next_command(self.model, self.run, self.request))
+            log.info("The run is in %s. Next: %s", advice.shown(self.run), self._next())
+
+    def after_validate(self) -> None:
+        """Says and writes the figures of a stage that does not do so itself."""
+        if self.trainer.is_global_zero and not (self.run / results.METRICS).exists():
+            figures = last_figures(self.trainer)
+            results.write_json(self.run / results.METRICS, figures)
+            log.info("\n".join(f"{name}  {entry['value']:.4g}" for name, entry in figures["metrics"].items()))
+
+    def _validate(self, checkpoint: str) -> None:
+        """Measures a checkpoint after the fit, whose curves are complete: the loggers are not told."""
+        loggers, self.trainer.loggers = self.trainer.loggers, []
+        try:
+            self.trainer.validate(self.model, datamodule=self.datamodule, ckpt_path=checkpoint, verbose=False)
+        finally:
+            self.trainer.loggers = loggers
+
+    def _next(self, run: Path | None = None) -> str:
+        if getattr(self.model, "classes", None):
+            return advice.measure(self.run)
+        size = getattr(self.datamodule, "img_size", None)
+        shared = {"model.backbone": lineage(self.model)["backbone"],
+                  "data.img_size": list(size) if isinstance(size, tuple) else size}  # fmt: skip
+        shared = {name: value for name, value in shared.items() if value is not None}
+        return advice.finetune(
+            run or self.run, self.request.title, shared, getattr(self.datamodule, "corpora", None) or {}
+        )
+
+    def _refuse_what_it_has_not(self) -> None:
+        verb, run = self.request.verb, self.request.run
+        step = STEPS.get(verb)
+        if step is None or is_overridden(step, self.model):
+            return
+        start = f" Fine-tune it first: {self._next(run.resolve())}" if run else ""
+        raise UserError(f"{type(self.model).__name__} learns without labels and has nothing to {verb}.{start}")
 
     def _loggers(self, asked: Any) -> Any:
         if asked is False:
@@ -155,10 +214,10 @@ class XrayCLI(LightningCLI):
         return own + (_listed(asked) if asked is not True else [])
 
     def _callbacks(self, asked: dict[str, Any], given: list[Callback]) -> list[Callback]:
-        record = RunRecord(self.run, self._known())
+        record = self.record = RunRecord(self.run, self._known())
         made: list[Callback] = [record]
         if self.request.verb == "fit":
-            made.append(LearningRate())
+            made += [LearningRate(), EarlierCurves(), Interruption()]
             made += [] if asked.get("enable_checkpointing") is False else checkpoints(self.run, self.model.monitor)
             made += [] if _has(given, BackboneExport) else [BackboneExport(git=record.record["git"])]
         if asked.get("enable_progress_bar") is not False and not _has(given, ProgressBar):
@@ -184,20 +243,6 @@ def last_figures(trainer: Trainer) -> dict[str, Any]:
     return {"version": results.VERSION, "split": "val", "metrics": entries}
 
 
-def refusal(error: Exception) -> Exception:
-    """Finds what a constructor said behind what the configuration parser made of it.
-
-    Returns:
-        The constructor's UserError; a UserError with the words of its ValueError; any other exception as it was.
-    """
-    while not isinstance(error, UserError) and isinstance(error.__cause__, Exception):
-        error = error.__cause__
-    if isinstance(error, ValueError | MisconfigurationException):
-        log.debug("a constructor refused a value", exc_info=error)
-        return UserError(" ".join(str(error).split()))
-    return error
-
-
 def precision(accelerator: str) -> str:
     """Chooses bf16-mixed where the hardware is fast at it, else 32-true.
 
@@ -219,24 +264,6 @@ def processes(asked: dict[str, Any]) -> dict[str, Any]:
     local = int(os.environ["LOCAL_WORLD_SIZE"])
     strategy = "ddp" if asked["strategy"] == "auto" else asked["strategy"]
     return {"devices": local, "num_nodes": world // local, "strategy": strategy}
-
-
-def next_command(model: LightningModule, run: Path, request: Request) -> str:
-    """Says what to type after a fit: `test` for a classifier, else a fine-tuning that starts from this run."""
-    if getattr(model, "classes", None):
-        return f"xrayssl test --run {shown(run)}"
-    from xrayssl import recipes
-
-    body = (request.title or "").rpartition("_")[2]
-    names = [name for name in recipes.packaged() if "finetune" in name]
-    chosen = next((name for name in names if name.endswith(body)), next(iter(names), "NAME"))
-    return f"xrayssl fit --config {chosen} --model.init_from {shown(run)}"
-
-
-def shown(path: Path) -> str:
-    """Writes a path as short as it can be typed from here."""
-    here = Path.cwd()
-    return str(path.relative_to(here)) if path.is_relative_to(here) else str(path)
 
 
 def _listed(value: Any) -> list[Any]:

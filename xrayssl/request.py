@@ -63,7 +63,7 @@ def understand(verb: str, argv: Sequence[str]) -> Request:
         raise UserError(*problems)
     files = [word for path in configs for word in ("--config", str(path))]
     last = ["--ckpt_path", str(checkpoint)] if checkpoint else []
-    parsed = [*files, *forget_start(run), *fold_corpora(words), *last]
+    parsed = [*files, *fold_corpora(words), *last]
     return Request(verb, list(argv), parsed, configs, outs[-1] if outs else None, run)
 
 
@@ -114,17 +114,6 @@ def fold_corpora(words: Sequence[str]) -> list[str]:
             rest.append(words[index])
             index += 1
     return rest + [word for name, chosen in options.items() for word in _corpus(name, chosen, rest)]
-
-
-def forget_start(run: Path | None) -> list[str]:
-    """Keeps a finished run from loading the weights it once started from, which its checkpoint replaces."""
-    if run is None:
-        return []
-    import yaml
-
-    saved = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8")) or {}
-    start = (saved.get("model", {}).get("init_args") or {}).get("init_from")
-    return ["--model.init_from", "null"] if start is not None else []
 
 
 def _plain(word: str) -> Any:

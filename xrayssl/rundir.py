@@ -36,17 +36,16 @@ def choose(config: str, out: str | None = None, inside: Path | None = None, verb
         verb: Names the folder where `inside` is given.
 
     Raises:
-        UserError: `out` exists and is not empty, or the processes cannot agree on a folder.
+        UserError: `out` exists and is not empty, no folder can be made, or the processes cannot agree on one.
     """
     if rank() > 0:
         return follow(out)
-    if out is not None:
-        path = claim(Path(out).expanduser())
-    elif inside is not None:
-        path = fresh(inside / verb)
-    else:
-        path = fresh(Path("runs") / config / datetime.now().strftime("%Y-%m-%d_%H-%M-%S"))
-    path = path.resolve()
+    own = inside / verb if inside else Path("runs") / config / datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
+    wanted = Path(out).expanduser() if out is not None else own
+    try:
+        path = (claim if out is not None else fresh)(wanted).resolve()
+    except OSError as error:
+        raise UserError(f"{wanted}: no folder can be made there ({error.strerror}); name another with --out.") from None
     os.environ[VARIABLE] = str(path)
     if torchrun := rendezvous():
         torchrun.set(VARIABLE, str(path))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -112,3 +113,21 @@ def _file_start(found: Sequence[Setting], index: int) -> int:
     while index > 0 and found[index - 1].where.split(":")[0] == source:
         index -= 1
     return index
+
+
+def anchor(config: Any) -> None:
+    """Makes the paths of a configuration absolute: what is saved of it is used from other folders."""
+    corpora = config.get("data.init_args.corpora") or {}
+    for name, source in dict(corpora).items():
+        if isinstance(source, str):
+            corpora[name] = absolute(source)
+        elif source.get("root"):
+            source["root"] = absolute(source["root"])
+    start = config.get("model.init_args.init_from")
+    if start is not None and Path(start).expanduser().exists():
+        config["model.init_args.init_from"] = absolute(start)
+
+
+def absolute(path: str) -> str:
+    """Writes a path that the user typed so that it holds in every folder."""
+    return os.path.abspath(Path(path).expanduser())

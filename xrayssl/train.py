@@ -9,13 +9,14 @@ import sys
 import threading
 import warnings
 from collections.abc import Sequence
-from pathlib import Path
+from typing import Any
 
 from xrayssl import rundir
+from xrayssl.advice import how_to_resume
 from xrayssl.errors import UserError
 from xrayssl.request import Request, understand
 
-TERMINATED = 143
+INTERRUPTED, TERMINATED = 130, 143
 CHATTER = ("\U0001f4a1 Tip", "TPU available", "Loading `train_dataloader` to estimate")
 NOISE = (  # (message, module that warns): what Lightning does to its own dependencies, and advice we have decided on
     (r"\s*By default only one JsonargparseDeprecationWarning", ".*"),
@@ -87,7 +88,7 @@ def run(verb: str, argv: Sequence[str]) -> int:
         argv: The words after the verb.
 
     Returns:
-        The exit status: 0, or 143 after SIGTERM.
+        The exit status: 0, 143 after SIGTERM, or 130 after Ctrl-C in a process that is not the first.
 
     Raises:
         UserError: Whatever the user can mend, every sentence of it.
@@ -102,6 +103,8 @@ def run(verb: str, argv: Sequence[str]) -> int:
     try:
         return perform(request)
     except KeyboardInterrupt:
+        if rundir.rank() > 0:
+            return INTERRUPTED  # the first process speaks for all
         raise KeyboardInterrupt(how_to_resume(verb)) from None
 
 
@@ -110,6 +113,7 @@ def perform(request: Request) -> int:
     speak()
     from xrayssl.lightning_cli import start
 
+    before = signal.getsignal(signal.SIGINT)
     try:
         start(request)
     except UserError:
@@ -117,32 +121,21 @@ def perform(request: Request) -> int:
         raise
     except SystemExit as end:
         if isinstance(end.__context__, KeyboardInterrupt):
-            restore_interrupt()
             raise KeyboardInterrupt from None
         if type(end) is not SystemExit:  # Lightning's SIGTERMException
-            sys.stderr.write(f"xrayssl: {how_to_resume(request.verb)}\n")
+            if rundir.rank() == 0:
+                sys.stderr.write(f"xrayssl: {how_to_resume(request.verb)}\n")
             return TERMINATED
         return int(end.code or 0)  # --print_config and --help-all end this way
+    finally:
+        restore_interrupt(before)
     return 0
 
 
-def how_to_resume(verb: str) -> str:
-    """Says what an interrupted command left, and what to type to go on."""
-    run = Path(os.environ.get(rundir.VARIABLE, ""))
-    if verb != "fit":
-        return "interrupted; nothing was changed, type the same again."
-    if not (run / "checkpoints" / "last.ckpt").is_file():
-        return "interrupted before the first checkpoint; type the same again to start anew."
-    return (
-        f"interrupted; the work is kept. To go on: "
-        f"xrayssl fit --config {run}/config.yaml --ckpt_path {run}/checkpoints/last.ckpt"
-    )
-
-
-def restore_interrupt() -> None:
-    """Lets Ctrl-C work again in this process; Lightning ignores it once it has shut down."""
+def restore_interrupt(handler: Any) -> None:
+    """Lets Ctrl-C do again what it did; Lightning, once it has shut down, leaves it ignored."""
     if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGINT, handler)
 
 
 def speak() -> None:

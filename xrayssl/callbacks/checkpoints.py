@@ -88,9 +88,8 @@ class BestCheckpoint(ModelCheckpoint):
         super().__init__(folder, filename="best", monitor=metric, mode=mode, enable_version_counter=False)
         self._beside: list[Path] = []
 
-    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Notes where the checkpoint lies that is resumed."""
-        super().setup(trainer, pl_module, stage)
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Notes where the checkpoint lies that is resumed; `load_state_dict` comes next."""
         self._beside = [Path(trainer.ckpt_path).with_name("best.ckpt")] if trainer.ckpt_path else []
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:

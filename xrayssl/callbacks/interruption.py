@@ -5,13 +5,18 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import time
 from types import FrameType
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
-WAITING = "\nxrayssl: stopping after this step; Ctrl-C again stops at once and loses what followed the last checkpoint.\n"
+WAITING = (
+    "\nxrayssl: stopping after this step; Ctrl-C again stops at once and loses what followed the last checkpoint.\n"
+)
+
+ECHO = 2.0  # seconds
 
 
 class Forced(KeyboardInterrupt):
@@ -27,15 +32,17 @@ class Interruption(Callback):
 
     def __init__(self) -> None:
         self.asked: int | None = None
+        self._when = 0.0
         self._learning = False
         self._process = os.getpid()
         self._trainer: Trainer
         self._before: dict[int, Any] = {}
 
-    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Listens to Ctrl-C before the workers that read films are forked, which then leave it to this process."""
         self._trainer, self.asked = trainer, None
-        self._listen(signal.SIGINT)
+        if stage == "fit":
+            self._listen(signal.SIGINT)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Listens to SIGTERM in Lightning's place, which would end the fit between two steps of a window."""
@@ -80,15 +87,20 @@ class Interruption(Callback):
     def _hear(self, signum: int, frame: FrameType | None) -> None:
         if os.getpid() != self._process:
             return
-        if self.asked is not None and signum == signal.SIGTERM:
-            return  # launchers send it twice
+        if self.asked is not None and not self._insists(signum):
+            return
         if self.asked is not None:
             raise Forced
         if not self._must_wait():
             raise _exception(signum)
-        self.asked = signum
+        self.asked, self._when = signum, time.monotonic()
         if self._trainer.is_global_zero:
             os.write(2, WAITING.encode())  # a stream may be in the middle of a line of its own
+
+    def _insists(self, signum: int) -> bool:
+        """A user does; torchrun only passes on a Ctrl-C that has reached its processes already."""
+        echo = self._trainer.world_size > 1 and time.monotonic() - self._when < ECHO
+        return signum == signal.SIGINT and not echo
 
     def _must_wait(self) -> bool:
         idle = self._trainer.validating and whole(self._trainer) and self._trainer.world_size == 1
@@ -113,7 +125,7 @@ class Interruption(Callback):
 
 def whole(trainer: Trainer) -> bool:
     """Says whether the weights have learned from every gradient so far, and no step is under way."""
-    batch = trainer.fit_loop.epoch_loop.batch_progress.current
+    batch: Any = trainer.fit_loop.epoch_loop.batch_progress.current
     complete = batch.processed % trainer.accumulate_grad_batches == 0
     return batch.ready == batch.processed and (complete or batch.processed >= trainer.num_training_batches)
 
