@@ -25,7 +25,7 @@ from xrayssl.cli import main
 from xrayssl.errors import UserError
 from xrayssl.lightning_cli import XrayCLI
 from xrayssl.loggers import Wandb, loggers, resolve
-from xrayssl.request import fold_corpora, understand
+from xrayssl.request import fold_corpora, fold_nulls, understand
 
 CONFIG = """# Tiny
 model:
@@ -477,3 +477,14 @@ def test_every_logger_gets_the_configuration_and_where_the_weights_come_from(con
     assert main(["fit", "--config", config, "--out", str(tmp_path / "r"), "--trainer.limit_val_batches", "0"]) == 0
     assert told["config"]["trainer"]["max_epochs"] == 1
     assert {"method", "backbone", "parents", "data"} <= set(told)
+
+
+@pytest.mark.parametrize("name", ["--model.optim.layer_decay", "--model.init_args.optim.layer_decay"])
+def test_null_reaches_an_option_of_an_option(name, config, capsys):
+    assert main(["fit", "--config", config, "--model.optim.layer_decay", "0.5", name, "null", "--print_config"]) == 0
+    assert yaml.safe_load(capsys.readouterr().out)["model"]["init_args"]["optim"]["layer_decay"] is None
+
+
+def test_null_elsewhere_stays_as_it_is():
+    words = ["--model.init_from", "null", "--data.corpora.nih", "null", "--trainer.max_time", "null"]
+    assert fold_nulls(words) == words

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from xrayssl import recipes
 from xrayssl.errors import UserError
 
 CORPORA = "--data.corpora."
+NESTED = ("--model.", "--data.")
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,7 @@ def understand(verb: str, argv: Sequence[str]) -> Request:
         raise UserError(*problems)
     files = [word for path in configs for word in ("--config", str(path))]
     last = ["--ckpt_path", str(checkpoint)] if checkpoint else []
-    parsed = [*files, *fold_corpora(words), *last]
+    parsed = [*files, *fold_corpora(fold_nulls(words)), *last]
     return Request(verb, list(argv), parsed, configs, outs[-1] if outs else None, run)
 
 
@@ -98,6 +100,20 @@ def take(words: Sequence[str], *names: str) -> tuple[list[str], list[str]]:
             raise UserError(f"{word} needs a value.")
         values.append(value)
     return values, rest
+
+
+def fold_nulls(words: Sequence[str]) -> list[str]:
+    """Writes `--model.optim.layer_decay null` as `--model.optim '{"layer_decay": null}'`.
+
+    The parser takes a null for an option of an option only from JSON (jsonargparse 4.53).
+    """
+    rest = list(words)
+    for place, (name, value) in enumerate(pairwise(words)):
+        owner, _, option = name.rpartition(".")
+        depth = len(owner.replace(".init_args", "").split("."))
+        if value == "null" and depth == 2 and owner.startswith(NESTED) and not name.startswith(CORPORA):
+            rest[place : place + 2] = [owner, json.dumps({option: None})]
+    return rest
 
 
 def fold_corpora(words: Sequence[str]) -> list[str]:
