@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import os
+import signal
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -136,6 +137,7 @@ class XrayDataModule(LightningDataModule):
             drop_last=training and len(rows) // world >= self.batch_size,
             pin_memory=torch.cuda.is_available(),
             generator=torch.Generator().manual_seed(seed),
+            worker_init_fn=_leave_interrupts_to_the_parent,
         )
         loader.unreadable = self._set_aside
         return loader
@@ -171,6 +173,11 @@ def _append_new(path: Path, line: str) -> int:
             file.write(line + "\n")
         lines.append(line)
     return len(lines)
+
+
+def _leave_interrupts_to_the_parent(worker: int) -> None:
+    """Ctrl-C reaches every process of a terminal; a reader that died of it would break the step that is finished."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _sides(img_size: int | tuple[int, int]) -> tuple[int, int]:
