@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import shutil
+import time
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -18,10 +20,14 @@ from xrayssl.errors import UserError
 
 log = logging.getLogger(__name__)
 MINUTES_BETWEEN_CHECKPOINTS = 10
+SECONDS_BETWEEN_EPOCHS = 60.0
 
 
 class LastCheckpoint(ModelCheckpoint):
-    """Keeps last.ckpt at every epoch, every few minutes, and when the run is interrupted or fails.
+    """Keeps last.ckpt at the end of epochs, every few minutes, and when the run is interrupted or fails.
+
+    Epochs of a few seconds are not each written to the disk, which would take longer than they do: the first is, the
+    last is, and of the others those that come a minute after the last one written.
 
     Never between the steps of an accumulation window, whose gradients are in no checkpoint, and not when the user can
     mend the failure: a refused checkpoint or a loss that is not finite must not replace what was good.
@@ -42,6 +48,14 @@ class LastCheckpoint(ModelCheckpoint):
             train_time_interval=None if every is None else timedelta(minutes=every),
             save_on_train_epoch_end=True,
         )
+        self._written = -math.inf
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Writes, unless it has just done so; the processes go by the first one's clock."""
+        due = ends(trainer) or time.monotonic() - self._written >= SECONDS_BETWEEN_EPOCHS
+        if trainer.strategy.broadcast(due):
+            super().on_train_epoch_end(trainer, pl_module)
+            self._written = time.monotonic()
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -62,6 +76,12 @@ class LastCheckpoint(ModelCheckpoint):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Starts anew: a resumed run has a folder of its own."""
+
+
+def ends(trainer: Trainer) -> bool:
+    """Says whether this epoch is the training's last."""
+    enough = trainer.current_epoch + 1 == trainer.max_epochs or trainer.global_step == trainer.max_steps
+    return enough or trainer.should_stop
 
 
 def forget_validation(trainer: Trainer) -> None:
