@@ -14,7 +14,7 @@ from xrayssl.data.phantom.physics import Exposure, detect, display, line_integra
 from xrayssl.data.phantom.scene import Dice, Scene
 from xrayssl.data.phantom.shapes import Frame, Map, Mask
 
-RENDERER_VERSION = 2  # raise it with every change of a pixel: cached films of another version are not reused
+RENDERER_VERSION = 3  # raise it with every change of a pixel: cached films of another version are not reused
 FINEST = 192  # films with a shorter side are rendered larger and reduced, for thin lines not to break up
 FILMS_PER_PATIENT = (1, 2, 3)
 

@@ -22,9 +22,9 @@ def heart(frame: Frame, thorax: Thorax, breath: Breath, ratio: float, axis: floa
     """
     width = 2 * ratio * (thorax.half_width - 0.35)
     depth = 0.62 * thorax.half_depth
-    long, short = 0.46 * width, 0.345 * width
+    long, short = 0.47 * width, 0.40 * width
     reach = float(np.hypot(long * np.cos(axis), short * np.sin(axis)))
-    level = breath.dome + 0.9 - 0.27 * width
+    level = breath.dome + 0.9 - 0.30 * width
     left = (0.67 * width - reach, level + 0.02 * width)
     ventricles = ellipsoid(frame, left, (long, short, depth), axis)
     atrium = ellipsoid(
@@ -33,9 +33,12 @@ def heart(frame: Frame, thorax: Thorax, breath: Breath, ratio: float, axis: floa
     root, base = (1.6, min(0.40 * thorax.height, level - 0.30 * width)), (0.18 * width, level - 0.16 * width)
     outflow = np.minimum(tube(frame, [base, left], [0.24 * width, 0.30 * width]), np.float32(2 * depth))
     trunk = np.minimum(tube(frame, [root, base], [1.9, 0.24 * width]), np.float32(2 * depth))
+    # the left border falls in one line from the pulmonary trunk to the apex
+    waist = (0.16 * width, min(0.27 * thorax.height + 4.5, level - 0.42 * width))
+    border = np.minimum(tube(frame, [waist, left], [0.14 * width, 0.36 * width]), np.float32(1.6 * depth))
     sac = tube(frame, [(-0.12 * width, level), (0.40 * width, level + 0.10 * width)], [0.19 * width, 0.20 * width])
     floor = ellipsoid(frame, (0.15 * width, breath.dome + 4.0), (0.34 * width, 5.5, depth))
-    return blend(ventricles, atrium, outflow, sac), np.maximum(trunk, floor)
+    return blend(ventricles, atrium, outflow, sac), np.maximum(blend(trunk, border), floor)
 
 
 def great_vessels(frame: Frame, thorax: Thorax) -> Map:
