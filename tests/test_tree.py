@@ -17,7 +17,7 @@ FLOORS = [  # a module may import from its own floor and from those below
     {"results"},
     {"heads", "optim", "handoff", "metrics"},
     {"backbone", "checkpoint", "intervals"},
-    {"masking", "patches", "errors", "recipes", "rundir", "spelling", "configs", "__init__"},
+    {"masking", "patches", "errors", "files", "recipes", "rundir", "spelling", "configs", "__init__"},
 ]
 FORBIDDEN_FILES = {"utils", "misc", "common", "helpers", "base_utils"}
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from torch import Tensor
 from xrayssl import checkpoint
 from xrayssl.backbone import Backbone
 from xrayssl.errors import UserError
+from xrayssl.files import appearing
 
 VERSION = 1
 FILE = "backbone.safetensors"
@@ -91,12 +91,10 @@ def save(backbone: Backbone, path: str | Path, **metadata: Any) -> Path:
         **metadata: What the header says besides `describe_backbone`: method, parents, git, data, created.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     tensors = {name: value.detach().cpu().contiguous() for name, value in backbone.network.state_dict().items()}
     header = {"xrayssl": json.dumps({**describe_backbone(backbone), **metadata})}
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    save_file(tensors, partial, metadata=header)
-    os.replace(partial, path)
+    with appearing(path) as partial:
+        save_file(tensors, partial, metadata=header)
     return path
 
 

@@ -24,6 +24,7 @@ from xrayssl.callbacks.progress import Progress
 from xrayssl.callbacks.record import EarlierCurves, LearningRate, RunRecord, SaveConfig, lineage
 from xrayssl.checkpoint import AtomicCheckpointIO
 from xrayssl.errors import UserError
+from xrayssl.files import write_json
 from xrayssl.loggers import Wandb, loggers
 from xrayssl.request import Request
 from xrayssl.settings import anchor
@@ -165,7 +166,7 @@ class XrayCLI(LightningCLI):
         if best:
             self._validate(best)
         elif self.trainer.is_global_zero:
-            results.write_json(self.run / results.METRICS, last_figures(self.trainer))
+            write_json(self.run / results.METRICS, last_figures(self.trainer))
         self.record.finish(self.trainer)
         if self.trainer.is_global_zero:
             log.info("The run is in %s. Next: %s", advice.shown(self.run), self._next())
@@ -174,7 +175,7 @@ class XrayCLI(LightningCLI):
         """Says and writes the figures of a stage that does not do so itself."""
         if self.trainer.is_global_zero and not (self.run / results.METRICS).exists():
             figures = last_figures(self.trainer)
-            results.write_json(self.run / results.METRICS, figures)
+            write_json(self.run / results.METRICS, figures)
             log.info("\n".join(f"{name}  {entry['value']:.4g}" for name, entry in figures["metrics"].items()))
 
     def _validate(self, checkpoint: str) -> None:

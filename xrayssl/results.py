@@ -16,6 +16,7 @@ import pandas as pd
 import pyarrow
 import pyarrow.parquet
 
+from xrayssl.files import appearing, write_json
 from xrayssl.metrics import Gathered, evaluate
 
 VERSION = 1
@@ -75,16 +76,8 @@ def write_predictions(
     return predictions
 
 
-def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Writes JSON that appears whole or not at all."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    partial.write_text(json.dumps(content, indent=1) + "\n")
-    os.replace(partial, path)
-
-
 def _write_parquet(table: pd.DataFrame, path: Path, header: dict[str, Any]) -> None:
     arrow = pyarrow.Table.from_pandas(table, preserve_index=False)
     arrow = arrow.replace_schema_metadata({**(arrow.schema.metadata or {}), b"xrayssl": json.dumps(header).encode()})
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    pyarrow.parquet.write_table(arrow, partial)
-    os.replace(partial, path)
+    with appearing(path) as partial:
+        pyarrow.parquet.write_table(arrow, partial)

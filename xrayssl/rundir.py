@@ -1,6 +1,5 @@
 """A run's folder: where it is, who made it, and run.json, the record beside its results."""
 
-import json
 import os
 import platform
 import shutil
@@ -105,13 +104,6 @@ def rendezvous() -> Any:
     host, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
     store = TCPStore(host, port, is_master=False, timeout=timedelta(seconds=300))
     return PrefixStore(f"xrayssl/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
-
-
-def write(path: Path, record: dict[str, Any]) -> None:
-    """Writes a JSON file whole or not at all."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(json.dumps(record, indent=2, default=str) + "\n", encoding="utf-8")
-    os.replace(temporary, path)
 
 
 def surroundings() -> dict[str, Any]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-import os
 import shutil
 import time
 from datetime import timedelta
@@ -17,6 +16,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from xrayssl import rundir
 from xrayssl.callbacks.interruption import Forced, whole
 from xrayssl.errors import UserError
+from xrayssl.files import appearing
 
 log = logging.getLogger(__name__)
 MINUTES_BETWEEN_CHECKPOINTS = 10
@@ -122,7 +122,8 @@ class BestCheckpoint(ModelCheckpoint):
             return
         target = Path(str(self.dirpath)) / best.name
         if target != best and rundir.rank() == 0:
-            _copy(best, target)
+            with appearing(target) as partial:
+                shutil.copyfile(best, partial)
         self.best_model_path = self.kth_best_model_path = str(target)
         self.best_model_score = self.kth_value = state_dict["best_model_score"]
         self.best_k_models = {str(target): state_dict["best_model_score"]}
@@ -138,11 +139,3 @@ def checkpoints(run: Path, monitor: tuple[str, str] | None) -> list[Callback]:
     folder = run / "checkpoints"
     best: list[Callback] = [BestCheckpoint(folder, *monitor)] if monitor else []
     return [*best, LastCheckpoint(folder, every=MINUTES_BETWEEN_CHECKPOINTS), LastCheckpoint(folder)]
-
-
-def _copy(source: Path, target: Path) -> None:
-    """Copies a file that appears whole or not at all."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(f".{target.name}.partial")
-    shutil.copyfile(source, partial)
-    os.replace(partial, target)

@@ -12,6 +12,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.cli import SaveConfigCallback
 
 from xrayssl import rundir
+from xrayssl.files import write_json
 from xrayssl.loggers import MetricsFile
 
 
@@ -102,7 +103,7 @@ class RunRecord(Callback):
 
     def _write(self, trainer: Trainer) -> None:
         if trainer.is_global_zero:
-            rundir.write(self.path, self.record)
+            write_json(self.path, self.record)
 
 
 class LearningRate(Callback):

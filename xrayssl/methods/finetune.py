@@ -84,8 +84,7 @@ class Finetune(Method):
         Raises:
             UserError: If they define none: the selection would keep the first epoch for ever.
         """
-        films = self.predictions.compute()
-        self.predictions.reset()
+        films = self._gathered()
         auroc_K = torch.tensor([auroc(p, y) for p, y in zip(films.probability.T, films.label.T, strict=True)])
         trial = self.trainer.sanity_checking or self.trainer.fast_dev_run  # type: ignore[attr-defined]
         if auroc_K.isnan().all() and self.trainer.state.fn == "fit" and not trial:
@@ -99,8 +98,7 @@ class Finetune(Method):
 
     def on_test_epoch_end(self) -> None:
         """Writes predictions.parquet and metrics.json into the run, and logs the figures."""
-        films = self.predictions.compute()
-        self.predictions.reset()
+        films = self._gathered()
         self._write(films, "test")
 
     def predict_step(self, batch: Batch, batch_idx: int) -> Tensor:
@@ -111,8 +109,7 @@ class Finetune(Method):
 
     def on_predict_epoch_end(self) -> None:
         """Writes predictions.parquet into the run."""
-        films = self.predictions.compute()
-        self.predictions.reset()
+        films = self._gathered()
         if self.trainer.is_global_zero:
             results.write_predictions(*self._place(), films, self.task, self.classes)
 
@@ -135,6 +132,12 @@ class Finetune(Method):
         logits_BK = self(self.backbone.normalize(batch["image"]))
         self._log(stage, {"loss": self._loss(logits_BK, batch["label"])}, batch)
         self.predictions.update(batch["index"], self.probabilities(logits_BK), batch["label"])
+
+    def _gathered(self) -> Gathered:
+        """Every film's prediction, once; the next epoch begins with none."""
+        films = self.predictions.compute()
+        self.predictions.reset()
+        return films
 
     def _write(self, films: Gathered, split: str) -> None:
         if not self.trainer.is_global_zero:
