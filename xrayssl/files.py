@@ -1,9 +1,11 @@
-"""Files that appear whole or not at all. Standard library only."""
+"""Files and folders that appear whole or not at all. Standard library only."""
 
 from __future__ import annotations
 
 import json
 import os
+import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +22,36 @@ def appearing(path: Path) -> Iterator[Path]:
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def appearing_folder(folder: Path, last: str) -> Iterator[Path]:
+    """Gives an empty folder beside a folder to fill; it takes the folder's own name once the block ends well.
+
+    When another process was faster, its copy, which is as good, stays.
+
+    Args:
+        folder: That shall appear.
+        last: Name of a file that a whole one has.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    try:
+        yield draft
+        draft.chmod(0o755)  # mkdtemp makes it private
+        try:
+            draft.rename(folder)
+        except OSError:
+            if not (folder / last).is_file():
+                raise
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def cache(*parts: str) -> Path:
+    """A folder of the user's cache for what can be made again."""
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base, "xrayssl", *parts)
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:

@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from xrayssl.data.manifest import Manifest, join, select
+from xrayssl.data.manifest import BOX_COLUMNS, Manifest, in_fractions, join, select
 from xrayssl.data.split import assign
 from xrayssl.errors import UserError
 
@@ -109,3 +109,82 @@ def test_a_subset_of_exclusive_classes_keeps_only_their_films():
     chosen = select(manifest, ["c", "a"])
     assert len(chosen) == int(manifest.labels()[:, [0, 2]].sum())
     assert (chosen.labels().sum(axis=1) == 1).all()
+
+
+def boxed(**options):
+    """Five films with the classes a and b; a box of either on the first two."""
+    manifest = films(5, per_patient=1, **options)
+    paths = manifest.table["path"]
+    boxes = [(paths[0], "a", 0.1, 0.2, 0.3, 0.4), (paths[1], "b", 0.5, 0.5, 0.5, 0.5)]
+    return Manifest(
+        manifest.table, manifest.classes, manifest.task, pd.DataFrame(boxes, columns=list(BOX_COLUMNS)), "study"
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"path": "/no.png"}, r"^/no\.png: the box of 'a' cannot be used: its film is not in the manifest"),
+        ({"label": "c"}, r"^/folder/0\.png: the box of 'c' cannot be used: the class is none of a, b"),
+        ({"left": -0.1}, "it lies outside the film"),
+        ({"left": 0.8}, "it lies outside the film"),
+        ({"top": 1.0, "height": 0.0}, "it lies outside the film"),
+        ({"width": np.nan}, "it lies outside the film"),
+    ],
+)
+def test_a_box_that_does_not_fit_is_refused_with_its_film(change, sentence):
+    manifest = boxed()
+    manifest.boxes.loc[0, list(change)] = list(change.values())
+    with pytest.raises(UserError, match=sentence):
+        Manifest(manifest.table, manifest.classes, "multilabel", manifest.boxes)
+
+
+def test_a_column_that_the_boxes_lack_is_named():
+    manifest = boxed()
+    with pytest.raises(UserError, match="The boxes lack the column 'top'"):
+        Manifest(manifest.table, manifest.classes, "multilabel", manifest.boxes.drop(columns="top"))
+
+
+def test_boxes_and_the_unit_of_scoring_go_where_their_films_go():
+    both = join([boxed(), films(5, corpus="other")])
+    assert both.boxes.equals(boxed().boxes)
+    assert (assign(boxed()).score, select(boxed(), ["b"]).score, join([boxed(), boxed(corpus="o")]).score) == (
+        "study", "study", "study"
+    )  # fmt: skip
+    assert assign(boxed()).boxes.equals(boxed().boxes)
+    assert select(boxed(), ["b"]).boxes["label"].tolist() == ["b"]
+    kept = boxed().keep(np.arange(5) != 0)
+    assert (len(kept), kept.boxes["path"].tolist(), kept.score) == (4, ["/folder/1.png"], "study")
+    assert films().keep(np.zeros(60, bool)).boxes is None
+
+
+def test_corpora_that_are_scored_differently_are_scored_by_film_and_that_is_said(caplog):
+    assert join([boxed(), films(5, corpus="other")]).score == "film"
+    assert "scored by film" in caplog.text
+
+
+def test_boxes_go_with_the_labels_that_cannot_be_learned_together():
+    both = join([boxed(), films(task="multiclass", corpus="other")])
+    assert both.boxes is None
+    assert not {"a", "b"} & set(both.table.columns)
+
+
+def test_what_a_corpus_has_beside_the_others_stays_and_is_empty_elsewhere():
+    stored = films(5)
+    stored = Manifest(stored.table.assign(store="/store", offset=np.arange(5) + 2**60), ["a", "b"], "multilabel")
+    for both in (join([stored, films(5, corpus="raw")]), join([stored, films(5, corpus="raw", task="multiclass")])):
+        assert both.table["store"].tolist() == ["/store"] * 5 + [""] * 5
+        assert both.table["offset"].tolist() == [*(np.arange(5) + 2**60), *[0] * 5]
+
+
+def test_boxes_in_pixels_become_fractions_that_end_at_the_films_edge():
+    pixels = pd.DataFrame([("/a", "x", -10, 50, 30, 100)], columns=list(BOX_COLUMNS))
+    found = in_fractions(pixels, 200, pd.Series([100]))
+    assert found.iloc[0].tolist() == ["/a", "x", 0.0, 0.5, 0.1, 0.5]
+
+
+def test_a_film_without_a_patient_in_two_splits_is_found():
+    manifest = films(2)
+    table = manifest.table.assign(patient=[None, None], split=["train", "test"])
+    with pytest.raises(UserError, match="stands in more than one split"):
+        Manifest(table, manifest.classes, "multilabel")

@@ -135,3 +135,50 @@ def test_a_patient_on_both_lists_is_refused(corpus):
     (corpus / "test_list.txt").write_text("00000001_001.png\n")
     with pytest.raises(UserError, match="patient 'nih_1' stands in more than one split"):
         manifest(corpus)
+
+
+BOXES = "Image Index,Finding Label,Bbox [x,y,w,h],,,\n"
+
+
+def boxed(corpus, *rows):
+    (corpus / "BBox_List_2017.csv").write_text(BOXES + "".join(f"{row}\n" for row in rows))
+    return corpus
+
+
+def test_boxes_are_fractions_of_1024_pixels_whatever_size_the_films_have(corpus):
+    boxed(corpus, "00000003_000.png,Infiltrate,256,512,128,64.0", "00000003_000.png,Mass,0,0,1024,1024,,,")
+    found = manifest(corpus).boxes
+    path = str(corpus / "images/00000003_000.png")
+    assert found.to_numpy().tolist() == [
+        [path, "Infiltration", 0.25, 0.5, 0.125, 0.0625],
+        [path, "Mass", 0, 0, 1, 1],
+    ]
+
+
+def test_a_box_that_reaches_over_the_edge_ends_there(corpus):
+    found = manifest(boxed(corpus, "00000003_000.png,Mass,1000,-10,100,20")).boxes
+    assert found[["left", "top", "width", "height"]].iloc[0].tolist() == [1000 / 1024, 0, 24 / 1024, 10 / 1024]
+
+
+def test_boxes_of_films_that_are_not_here_are_left_out_with_a_count(corpus, caplog):
+    with caplog.at_level("INFO"):
+        found = manifest(boxed(corpus, "00000003_000.png,Mass,1,1,2,2", "00000099_000.png,Mass,1,1,2,2"))
+    assert len(found.boxes) == 1
+    assert "1 of its 2 boxes are of films that are here" in caplog.text
+
+
+def test_a_corpus_without_the_list_of_boxes_has_none(corpus):
+    assert manifest(corpus).boxes is None
+
+
+@pytest.mark.parametrize(
+    ("row", "sentence"),
+    [
+        ("00000003_000.png,Fracture,1,1,2,2", "the finding 'Fracture' in line 2 is none of the 14"),
+        ("00000003_000.png,Mass,1,one,2,2", "the column 'y' holds 'one' in line 2, which is no number"),
+        ("00000003_000.png,Mass,1,1,2", r"the column 'h\]' is empty in line 2"),
+    ],
+)
+def test_a_box_that_is_none_is_refused_with_its_line(row, sentence, corpus):
+    with pytest.raises(UserError, match=rf"BBox_List_2017\.csv: {sentence}"):
+        manifest(boxed(corpus, row))

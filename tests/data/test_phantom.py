@@ -141,6 +141,21 @@ def test_the_manifest_lists_every_film_once_with_its_labels(tmp_path: Path) -> N
     assert set(manifest.table["split"]) == {"train", "val", "test"}
 
 
+def test_the_manifests_boxes_are_fractions_of_the_films(tmp_path: Path) -> None:
+    manifest = corpus.manifest(tmp_path, films=8, size=32)
+    films = [render("chest", 0, index, 32) for index in range(8)]
+    expected = [
+        (index, name, x / width, y / height, w / width, h / height)
+        for index, film in enumerate(films)
+        for height, width in [film.pixels.shape]
+        for name, (x, y, w, h) in film.boxes.items()
+    ]
+    assert manifest.boxes is not None
+    found = manifest.boxes.assign(path=manifest.boxes["path"].map(list(manifest.table["path"]).index))
+    assert [tuple(row[:2]) for row in found.to_numpy()] == [row[:2] for row in expected]
+    np.testing.assert_allclose(found.to_numpy()[:, 2:].astype(float), [row[2:] for row in expected])
+
+
 def test_no_patient_stands_in_two_splits(tmp_path: Path) -> None:
     table = corpus.manifest(tmp_path, films=30, size=16).table
     assert (table.groupby("patient")["split"].nunique() == 1).all()

@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from xrayssl.data import split as splitting
 from xrayssl.data.manifest import Manifest
 from xrayssl.data.split import assign
 from xrayssl.errors import UserError
@@ -64,3 +65,37 @@ def test_a_loose_film_of_a_test_patient_is_an_error_and_not_trained_on():
     manifest.table["split"] = ["test", "", "", ""]
     with pytest.raises(UserError, match="patient '1' stands in more than one split"):
         assign(manifest)
+
+
+@pytest.fixture
+def many(monkeypatch):
+    """Deals patients out as if there were too many to balance one by one."""
+    monkeypatch.setattr(splitting, "MANY", 10)
+    patients = np.random.default_rng(1).geometric(0.02, 900)  # a few have many films
+    return films(patients, classes=5)
+
+
+@pytest.mark.parametrize("share", [0.05, 0.15, 0.5, 0.9])
+def test_many_patients_are_dealt_out_whole_in_the_share_asked_for(share, many):
+    table = assign(many, val=0, test=share).table
+    assert table.groupby("patient")["split"].nunique().max() == 1
+    tested = table.loc[table["split"] == "test", "patient"].nunique()
+    assert tested == pytest.approx(share * many.patients, abs=1)
+    assert shares(assign(many, val=0, test=share))["test"] == pytest.approx(share, abs=0.05)
+
+
+def test_the_order_of_the_films_does_not_change_who_of_many_is_tested(many):
+    mixed = Manifest(many.table.sample(frac=1, random_state=3, ignore_index=True), many.classes, many.task)
+    tested = [set(m.table.loc[m.table["split"] == "test", "patient"]) for m in map(assign, (many, mixed))]
+    assert tested[0] == tested[1]
+    other = assign(many, seed=1).table
+    assert tested[0] != set(other.loc[other["split"] == "test", "patient"])
+
+
+def test_a_rare_class_among_many_patients_reaches_every_split(monkeypatch):
+    monkeypatch.setattr(splitting, "MANY", 10)
+    manifest = films(range(4000), classes=2)
+    rare = np.arange(4000) % 200 == 0
+    manifest.table["c1"], manifest.table["c0"] = rare.astype(float), (~rare).astype(float)
+    found = assign(manifest).table.groupby("split")["c1"].sum()
+    assert found.to_dict() == pytest.approx({"test": 4, "val": 2.4, "train": 13.6}, abs=1.1)

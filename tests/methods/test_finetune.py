@@ -103,3 +103,19 @@ def test_validation_films_that_define_no_auroc_stop_the_run_at_once(tmp_path, sh
         Trainer(default_root_dir=tmp_path, max_epochs=1, num_sanity_val_steps=0, **QUIET).fit(
             method, datamodule=shoulder
         )
+
+
+def test_validation_and_test_score_studies_where_the_data_say_so(tmp_path, shoulder):
+    table, train = shoulder.manifest.table, shoulder.manifest.rows("train")
+    label = shoulder.manifest.labels().argmax(axis=1)
+    table["patient"] = table["study"] = [f"{split}{kind}" for split, kind in zip(table["split"], label, strict=True)]
+    table.loc[train, "study"] = table.loc[train, "path"]
+    method = Finetune(shoulder.classes, shoulder.task, score="study", backbone="resnet18", img_size=32)
+    trainer = Trainer(default_root_dir=tmp_path, max_epochs=1, limit_train_batches=1, num_sanity_val_steps=0, **QUIET)
+    trainer.fit(method, datamodule=shoulder)
+    selected = trainer.callback_metrics["val/auroc"].item()
+    trainer.validate(method, datamodule=shoulder, verbose=False)
+    figures = json.loads((tmp_path / "metrics.json").read_text())
+    rows = shoulder.manifest.rows("val")
+    assert figures["metrics"]["auroc_macro"]["value"] == pytest.approx(selected)
+    assert (figures["unit"], figures["studies"], figures["films"]) == ("study", len(set(label[rows])), len(rows))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
@@ -16,7 +16,10 @@ from xrayssl.errors import UserError
 log = logging.getLogger(__name__)
 COLUMNS = ("path", "corpus", "patient", "study", "view", "split")
 SPLITS = ("train", "val", "test")
+BOX_COLUMNS = ("path", "label", "left", "top", "width", "height")
+SIDES = list(BOX_COLUMNS[2:])
 Task = Literal["multilabel", "multiclass"]
+Score = Literal["film", "study"]
 
 
 @dataclass(frozen=True)
@@ -28,18 +31,25 @@ class Manifest:
             test, or empty: still to be assigned) and one float column per class: 1 present, 0 absent, NaN unknown.
         classes: Names of the label columns, in the order of the network's outputs.
         task: "multilabel" (independent findings), "multiclass" (exactly one class holds), or None (no labels).
+        boxes: Where findings lie, a row per box with the columns path and label (a film and a class of this manifest)
+            and left, top, width, height in fractions (0-1) of the film's width and height, so that resizing a film
+            changes nothing. None: the corpus has none.
+        score: What a prediction is scored for: each "film", or each "study" (the mean probability over its films).
 
     Raises:
-        UserError: If a column is missing, a split or label is outside its vocabulary, or a patient, or a file,
-            stands in two splits.
+        UserError: If a column is missing, a split or label is outside its vocabulary, a patient, or a file, stands
+            in two splits, or a box lies outside its film or names a film or class that is not there.
     """
 
     table: pd.DataFrame
     classes: list[str] = field(default_factory=list)
     task: Task | None = None
+    boxes: pd.DataFrame | None = None
+    score: Score = "film"
 
     def __post_init__(self) -> None:
-        problems = [*_missing_columns(self), *_foreign_values(self)] or _leaks(self.table)
+        problems = [*_missing_columns(self), *_foreign_values(self)]
+        problems = problems or [*_leaks(self.table), *_wrong_boxes(self)]
         if problems:
             raise UserError(*problems)
 
@@ -59,6 +69,15 @@ class Manifest:
         """Row numbers of a split, int64 (N,)."""
         return np.flatnonzero((self.table["split"] == split).to_numpy())
 
+    def keep(self, rows: np.ndarray) -> Manifest:
+        """The same corpus with these rows alone, and their boxes.
+
+        Args:
+            rows: bool (N,).
+        """
+        table = self.table[rows].reset_index(drop=True)
+        return replace(self, table=table, boxes=_boxes_of(self.boxes, table, self.classes))
+
     def checksum(self) -> str:
         """SHA-256 over films, patients, splits and labels; independent of where the corpus lies."""
         names = self.table["path"].map(lambda path: "/".join(str(path).split("/")[-2:]))
@@ -75,7 +94,7 @@ def _foreign_values(manifest: Manifest) -> list[str]:
     if _missing_columns(manifest):
         return []
     table, problems = manifest.table, []
-    for split in sorted(set(table["split"]) - {*SPLITS, ""}):
+    for split in sorted({*table["split"].unique()} - {*SPLITS, ""}):
         film = table["path"][table["split"] == split].iloc[0]
         problems.append(f"{film}: the split {split!r} is none of train, val, test.")
     for name in manifest.classes:
@@ -98,32 +117,107 @@ def _not_exclusive(manifest: Manifest) -> list[str]:
 
 def _leaks(table: pd.DataFrame) -> list[str]:
     assigned = table[table["split"] != ""]
+    split, _ = pd.factorize(assigned["split"])
     problems = []
     for column in ("patient", "path"):
-        splits = assigned.groupby(column)["split"].nunique()
-        for name in splits.index[splits > 1][:5]:
+        code, names = pd.factorize(assigned[column], use_na_sentinel=False)
+        last = np.zeros(len(names), int)
+        last[code] = split  # of several rows the last one's; half a million must not take long
+        for name in names[np.unique(code[split != last[code]])][:5]:
             where = assigned[assigned[column] == name].drop_duplicates("split")
-            films = ", ".join(f"{path} ({split})" for path, split in zip(where["path"], where["split"], strict=True))
+            films = ", ".join(f"{path} ({part})" for path, part in zip(where["path"], where["split"], strict=True))
             problems.append(f"The {column} {name!r} stands in more than one split: {films}. Keep it in one.")
     return problems
+
+
+def _wrong_boxes(manifest: Manifest) -> list[str]:
+    boxes = manifest.boxes
+    if boxes is None:
+        return []
+    missing = [name for name in BOX_COLUMNS if name not in boxes.columns]
+    if missing:
+        return [f"The boxes lack the column {name!r}." for name in missing]
+    sides = boxes[SIDES].to_numpy(float)
+    inside = (sides[:, :2] >= 0) & (sides[:, 2:] > 0) & (sides[:, :2] + sides[:, 2:] <= 1 + 1e-6)
+    wrong = {
+        "its film is not in the manifest": ~_named(boxes["path"], manifest.table["path"]),
+        f"the class is none of {', '.join(manifest.classes) or 'those here, for there is none'}": ~boxes["label"].isin(
+            manifest.classes
+        ),
+        "it lies outside the film (left, top, width, height are shares of it, 0-1)": ~inside.all(axis=1),
+    }
+    first = ((reason, boxes[rows].iloc[0]) for reason, rows in wrong.items() if rows.any())
+    return [f"{box['path']}: the box of {box['label']!r} cannot be used: {reason}." for reason, box in first]
+
+
+def in_fractions(boxes: pd.DataFrame, width: float | pd.Series, height: float | pd.Series) -> pd.DataFrame:
+    """Turns boxes in pixels into fractions of their films, cut at the film's edges.
+
+    Args:
+        boxes: With the columns of `BOX_COLUMNS`; left, top, width and height in pixels.
+        width: Of the films in those pixels: one for all, or one per box.
+        height: Likewise.
+
+    Returns:
+        Such a table in fractions (0-1). What lies outside its film altogether gets no area, which a manifest refuses.
+    """
+    near = {"left": boxes["left"] / width, "top": boxes["top"] / height}
+    far = {"left": (boxes["left"] + boxes["width"]) / width, "top": (boxes["top"] + boxes["height"]) / height}
+    start = {side: values.clip(0.0, 1.0) for side, values in near.items()}
+    extent = {name: far[side].clip(0.0, 1.0) - start[side] for name, side in (("width", "left"), ("height", "top"))}
+    return boxes[list(BOX_COLUMNS)].assign(**start, **extent)
+
+
+def _boxes_of(boxes: pd.DataFrame | None, table: pd.DataFrame, classes: Sequence[str]) -> pd.DataFrame | None:
+    """Those of the films and classes given."""
+    if boxes is None:
+        return None
+    return boxes[_named(boxes["path"], table["path"]) & boxes["label"].isin(list(classes))].reset_index(drop=True)
+
+
+def _named(few: pd.Series, many: pd.Series) -> pd.Series:
+    """Which of a few values stand among many: pandas is quick in finding few among many."""
+    return few.isin(many[many.isin(few.unique())].unique())
 
 
 def join(manifests: Sequence[Manifest]) -> Manifest:
     """Puts several corpora into one manifest; a finding that a corpus does not know is NaN there.
 
     Labels that pose different tasks (multi-label beside multi-class) cannot be learned together: they are left out,
-    which pretraining does not mind.
+    which pretraining does not mind. Corpora that are scored differently are scored by film.
     """
+    if len(manifests) == 1:
+        return manifests[0]
     tasks = {manifest.task for manifest in manifests} - {None}
-    table = pd.concat([manifest.table for manifest in manifests], ignore_index=True)
+    classes = list(dict.fromkeys(name for manifest in manifests for name in manifest.classes))
+    table = _stacked([manifest.table for manifest in manifests], classes)
     if len(tasks) > 1:
         log.warning("The corpora mix a multi-label and a multi-class task: their labels are left out.")
-        return Manifest(table[list(COLUMNS)])
-    classes = list(dict.fromkeys(name for manifest in manifests for name in manifest.classes))
+        return Manifest(table.drop(columns=classes))
     if tasks == {"multiclass"}:
         labelled = table[classes].max(axis=1) == 1
         table.loc[labelled, classes] = table.loc[labelled, classes].fillna(0.0)
-    return Manifest(table, classes, next(iter(tasks), None))
+    boxes = [manifest.boxes for manifest in manifests if manifest.boxes is not None]
+    together = pd.concat(boxes, ignore_index=True) if boxes else None
+    return Manifest(table, classes, next(iter(tasks), None), together, _score(manifests))
+
+
+def _stacked(tables: Sequence[pd.DataFrame], classes: Sequence[str]) -> pd.DataFrame:
+    """One below the other. Labels that a table lacks are unknown; what else it lacks is empty text, or 0."""
+    kinds = {str(name): table[name].dtype for table in tables for name in table if name not in (*COLUMNS, *classes)}
+    empty = {name: 0 if pd.api.types.is_numeric_dtype(kind) else "" for name, kind in kinds.items()}
+    filled = []  # before they are joined: whole numbers would pass through floats and lose digits
+    for table in tables:
+        missing = {name: pd.Series(empty[name], table.index, kinds[name]) for name in kinds if name not in table}
+        filled.append(table.assign(**missing))
+    return pd.concat(filled, ignore_index=True)
+
+
+def _score(manifests: Sequence[Manifest]) -> Score:
+    scores = {manifest.score for manifest in manifests if manifest.task}
+    if len(scores) > 1:
+        log.warning("Some of the corpora are scored by study, others by film: together they are scored by film.")
+    return scores.pop() if len(scores) == 1 else "film"
 
 
 def select(manifest: Manifest, classes: Sequence[str] | None) -> Manifest:
@@ -142,4 +236,4 @@ def select(manifest: Manifest, classes: Sequence[str] | None) -> Manifest:
     if manifest.task == "multiclass":
         elsewhere = table[manifest.classes].notna().any(axis=1) & (table[list(classes)].max(axis=1) != 1)
         table = table[~elsewhere].reset_index(drop=True)
-    return Manifest(table, list(classes), manifest.task)
+    return replace(manifest, table=table, classes=list(classes), boxes=_boxes_of(manifest.boxes, table, classes))

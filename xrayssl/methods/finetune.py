@@ -27,6 +27,8 @@ class Finetune(Method):
         task: "multilabel" (binary cross-entropy per class, unknown labels left out) or "multiclass"
             (cross-entropy); taken from the data.
         mode: "full" trains everything, "linear" keeps the backbone as it is.
+        score: What a prediction is measured on: each "film", or each "study" (the mean probability over its films, as
+            MURA is scored); taken from the data.
         **kwargs: See `Method`.
 
     Raises:
@@ -40,12 +42,13 @@ class Finetune(Method):
         classes: list[str] | None = None,
         task: Literal["multilabel", "multiclass"] | None = None,
         mode: Literal["full", "linear"] = "full",
+        score: Literal["film", "study"] = "film",
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         if not classes or task is None:
             raise UserError("Fine-tuning needs labels, and these corpora have none in common; see --data.corpora.")
-        self.classes, self.task, self.mode = list(classes), task, mode
+        self.classes, self.task, self.mode, self.score = list(classes), task, mode, score
         self.head = LinearHead(self.backbone.width, len(classes), standardize=mode == "linear")
         self.predictions = Predictions()
         if mode == "linear":
@@ -79,13 +82,15 @@ class Finetune(Method):
         self._evaluate("test", batch)
 
     def on_validation_epoch_end(self) -> None:
-        """Logs the macro AUROC over the classes that the validation films define; it selects the checkpoint.
+        """Logs the macro AUROC over the classes that the validation films (or studies) define; it selects the
+        checkpoint.
 
         Raises:
             UserError: If they define none: the selection would keep the first epoch for ever.
         """
         films = self._gathered()
-        auroc_K = torch.tensor([auroc(p, y) for p, y in zip(films.probability.T, films.label.T, strict=True)])
+        scored = films if self.score == "film" else results.by_study(films, self._place()[1], self.task)
+        auroc_K = torch.tensor([auroc(p, y) for p, y in zip(scored.probability.T, scored.label.T, strict=True)])
         trial = self.trainer.sanity_checking or self.trainer.fast_dev_run  # type: ignore[attr-defined]
         if auroc_K.isnan().all() and self.trainer.state.fn == "fit" and not trial:
             raise UserError(
@@ -142,7 +147,7 @@ class Finetune(Method):
     def _write(self, films: Gathered, split: str) -> None:
         if not self.trainer.is_global_zero:
             return
-        figures = results.write(*self._place(), films, self.task, self.classes, split)
+        figures = results.write(*self._place(), films, self.task, self.classes, split, self.score)
         rank_zero_info(results.summary(figures))
         values = {f"{split}/{name}": entry["value"] for name, entry in figures["metrics"].items()}
         for logger in self.loggers:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from xrayssl.data import store
 from xrayssl.data.manifest import Manifest
 from xrayssl.errors import UserError
 
@@ -47,6 +48,8 @@ def names() -> list[str]:
 
 def _open(name: str, source: Source) -> Manifest:
     options = dict(source) if isinstance(source, Mapping) else {"root": source}
+    if store.is_store(options.get("root")):
+        return store.manifest(options.pop("root"), name, options)
     root, read = options.pop("root", None), _reader(name)
     where, *known = inspect.signature(read).parameters.values()
     problems = [*_foreign(name, options, known), *_misplaced(name, root, "None" in str(where.annotation))]
@@ -70,7 +73,7 @@ def _misplaced(name: str, root: object, optional: bool) -> list[str]:
     if not isinstance(root, str | os.PathLike) or not str(root):
         return [f"The corpus {name!r} needs a folder: set --data.corpora.{name} to it, or to a mapping with root."]
     if not Path(root).expanduser().exists():
-        return [f"{root}: there is no such folder for the corpus {name!r}; correct --data.corpora.{name}."]
+        return [f"{root}: there is no such folder or file for the corpus {name!r}; correct --data.corpora.{name}."]
     return []
 
 

@@ -21,8 +21,9 @@ from xrayssl.data.radiograph import SUFFIXES, is_dicom
 from xrayssl.errors import UserError
 
 log = logging.getLogger(__name__)
-_SPLITS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "test",
-           "testing": "test"}  # fmt: skip
+SPLIT_WORDS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val",
+               "test": "test", "testing": "test"}  # fmt: skip
+"""What people call the splits, in lower case."""
 _CONTAINER = re.compile(r"(un)?label+ed.*|images?|films?|data|dicoms?|pngs?", re.IGNORECASE)
 
 
@@ -55,11 +56,16 @@ def films_below(root: Path) -> list[Path]:
     Raises:
         UserError: If there is none.
     """
-    found = sorted(path for path in _visible_files(root) if _is_film(path))
+    found = sorted(map(Path, film_files(root)))
     if not found:
         known = ", ".join(sorted(SUFFIXES))
         raise UserError(f"{root}: no film below this folder (looked for {known}, and DICOM files without a suffix).")
     return found
+
+
+def film_files(root: Path) -> Iterator[str]:
+    """Path of every film below a folder as `films_below` finds them, in no order; there may be none."""
+    return (path for path in _visible_files(root) if _is_film(path))
 
 
 def from_classes(
@@ -76,10 +82,10 @@ def from_classes(
     return Manifest(table, list(classes), task if classes else None)
 
 
-def _visible_files(root: Path) -> Iterator[Path]:
+def _visible_files(root: Path) -> Iterator[str]:
     for folder, below, names in os.walk(root, followlinks=True, onerror=_refuse):
         below[:] = [name for name in below if not name.startswith(".") and not _leads_back(folder, name)]
-        yield from (Path(folder, name) for name in names if not name.startswith("."))
+        yield from (os.path.join(folder, name) for name in names if not name.startswith("."))
 
 
 def _leads_back(folder: str, name: str) -> bool:
@@ -92,11 +98,12 @@ def _refuse(error: OSError) -> None:
     raise UserError(f"{error.filename}: this folder cannot be read ({error.strerror}).")
 
 
-def _is_film(path: Path) -> bool:
-    if path.suffix.lower() in SUFFIXES:
+def _is_film(path: str) -> bool:
+    suffix = os.path.splitext(path)[1]
+    if suffix.lower() in SUFFIXES:
         return True
-    nameless = not path.suffix or path.suffix[1:].isdigit()
-    return nameless and path.name != "DICOMDIR" and path.is_file() and is_dicom(path)
+    nameless = not suffix or suffix[1:].isdigit()
+    return nameless and os.path.basename(path) != "DICOMDIR" and os.path.isfile(path) and is_dicom(Path(path))
 
 
 def _compiled(pattern: str | None) -> re.Pattern[str] | None:
@@ -117,12 +124,12 @@ def _patient(name: Path, expression: re.Pattern[str] | None, root: Path) -> str:
 
 
 def _split(name: Path) -> str:
-    return next((_SPLITS[part.lower()] for part in name.parts[:-1] if part.lower() in _SPLITS), "")
+    return next((SPLIT_WORDS[part.lower()] for part in name.parts[:-1] if part.lower() in SPLIT_WORDS), "")
 
 
 def _label(name: Path) -> str | None:
     parent = name.parent.name
-    return None if not parent or parent.lower() in _SPLITS or _CONTAINER.fullmatch(parent) else parent
+    return None if not parent or parent.lower() in SPLIT_WORDS or _CONTAINER.fullmatch(parent) else parent
 
 
 def _classes(labels: pd.Series, root: Path) -> list[str]:

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-import os
-import shutil
 import sys
-import tempfile
 from pathlib import Path
 from typing import Literal
 
@@ -15,36 +12,20 @@ import pandas as pd
 from PIL import Image
 from tqdm import tqdm
 
-from xrayssl.data.manifest import COLUMNS, Manifest
+from xrayssl.data.annotations.boxes import of_films
+from xrayssl.data.manifest import BOX_COLUMNS, COLUMNS, Manifest
 from xrayssl.data.phantom import RENDERER_VERSION, Film, classes, render
 from xrayssl.errors import UserError
+from xrayssl.files import appearing_folder, cache
 
 log = logging.getLogger(__name__)
 
 TABLE = "films.parquet"
 # Patients are random already: dealing them out in turn keeps 60/15/25 for any number of films.
-TURNS = (
-    "train",
-    "test",
-    "train",
-    "val",
-    "train",
-    "train",
-    "test",
-    "train",
-    "test",
-    "train",
-    "train",
-    "val",
-    "train",
-    "test",
-    "train",
-    "train",
-    "test",
-    "train",
-    "val",
-    "train",
-)
+TURNS = [
+    "train", "test", "train", "val", "train", "train", "test", "train", "test", "train",
+    "train", "val", "train", "test", "train", "train", "test", "train", "val", "train",
+]  # fmt: skip
 
 
 def manifest(
@@ -73,48 +54,30 @@ def manifest(
     if films < 1 or size < 16:
         raise UserError(f"phantom: films must be at least 1 and size at least 16, not {films} and {size}.")
     task = task or ("implant" if body == "shoulder" else "findings")
-    parent = cache() if root is None else Path(root)
+    parent = cache("phantom") if root is None else Path(root)
     folder = parent / f"{body}-{task}-{films}x{size}px-seed{seed}-v{RENDERER_VERSION}"
     if not (folder / TABLE).is_file():
         _write(folder, body, films, seed, size, task)
     table = pd.read_parquet(folder / TABLE)
     table["path"] = [str(folder / name) for name in table["path"]]
     kind: Literal["multiclass", "multilabel"] = "multiclass" if task == "implant" else "multilabel"
-    return Manifest(table[[*COLUMNS, "boxes", *names]], list(names), kind)
+    return Manifest(table[[*COLUMNS, *names]], list(names), kind, _boxes(table))
 
 
-def cache() -> Path:
-    """The user's cache folder for phantoms."""
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "xrayssl" / "phantom"
+def _boxes(table: pd.DataFrame) -> pd.DataFrame:
+    """A row per box, in fractions, out of the column of JSON objects that hold a film's boxes in pixels."""
+    rows = [(path, name, *box) for path, text in zip(table["path"], table["boxes"], strict=True)
+            for name, box in json.loads(text).items()]  # fmt: skip
+    return of_films(pd.DataFrame(rows, columns=list(BOX_COLUMNS)))
 
 
 def _write(folder: Path, body: str, films: int, seed: int, size: int, task: str) -> None:
-    """Renders into a sibling folder and renames it, so that `folder` exists complete or not at all."""
+    """Renders into a sibling folder that is then renamed, so that `folder` exists complete or not at all."""
     log.info("Rendering %d %s phantoms into %s (once).", films, body, folder)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-    try:
-        rows = [
-            _save(draft, index, render(body, seed, index, size, task=task))
-            for index in tqdm(
-                range(films), desc=f"{body} phantoms", unit="film", leave=False, disable=not sys.stderr.isatty()
-            )
-        ]
+    turns = tqdm(range(films), desc=f"{body} phantoms", unit="film", leave=False, disable=not sys.stderr.isatty())
+    with appearing_folder(folder, TABLE) as draft:
+        rows = [_save(draft, index, render(body, seed, index, size, task=task)) for index in turns]
         pd.DataFrame(rows).to_parquet(draft / TABLE, index=False)
-        draft.chmod(0o755)  # mkdtemp makes it private
-        _publish(draft, folder)
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
-
-
-def _publish(draft: Path, folder: Path) -> None:
-    """Moves the complete draft into place; when another process was faster, its equal copy stays."""
-    try:
-        draft.rename(folder)
-    except OSError:
-        if not (folder / TABLE).is_file():
-            raise
 
 
 def _save(folder: Path, index: int, film: Film) -> dict[str, object]:

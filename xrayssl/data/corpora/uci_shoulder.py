@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pandas as pd
 
+from xrayssl.data.annotations.tables import read_csv
 from xrayssl.data.corpora.folder import films_below, from_classes
 from xrayssl.data.manifest import Manifest
-from xrayssl.data.tables import read_csv
 from xrayssl.errors import UserError
 
 log = logging.getLogger(__name__)

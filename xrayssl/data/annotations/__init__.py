@@ -1,0 +1,1 @@
+"""What the tables of corpora say of their films: patients, labels, boxes."""
