@@ -1,0 +1,1 @@
+"""Openly licensed collections, downloaded and unpacked."""
