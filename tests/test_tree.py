@@ -10,8 +10,8 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "xrayssl"
 FILES = sorted(PACKAGE.rglob("*.py"))
 FLOORS = [  # a module may import from its own floor and from those below
-    {"cli", "__main__", "demo"},
-    {"train", "advice", "lightning_cli", "diagnose", "settings", "request", "study", "explain"},
+    {"cli", "__main__", "demo", "prepare", "data_command"},
+    {"train", "advice", "lightning_cli", "diagnose", "settings", "request", "data_request", "study", "explain"},
     {"callbacks", "loggers"},
     {"methods", "data"},
     {"results"},

@@ -27,6 +27,8 @@ VERBS = {
     "validate": Verb("measure a run on its validation films", "xrayssl.train", "validate"),
     "test": Verb("measure a run on its test films, with intervals", "xrayssl.train", "test"),
     "predict": Verb("write a run's predictions", "xrayssl.train", "predict"),
+    "data": Verb("check corpora, or fetch openly licensed ones", "xrayssl.data_command", "data_command"),
+    "prepare": Verb("read a corpus once into a store, which is fast", "xrayssl.prepare", "prepare_command"),
     "configs": Verb("list the packaged configurations", "xrayssl.cli", "list_configs"),
     "inspect": Verb("say what a backbone or checkpoint file holds", "xrayssl.cli", "inspect_file"),
     "report": Verb("make one HTML page of one or several runs", "xrayssl.study.report", "report_command"),

@@ -21,6 +21,8 @@ from xrayssl.spelling import alternatives, english
 
 log = logging.getLogger(__name__)
 UNTYPED = (inspect.Parameter.empty, Any)
+LINKS = ("img_size", "classes", "task", "score")
+"""What a model takes from the data, if it has an argument of that name."""
 
 
 def explain(words: Sequence[str], bases: Mapping[str, type], parser: ArgumentParser) -> list[str]:
@@ -207,7 +209,7 @@ def _missing(root: str, kind: type | None, found: Sequence[Setting]) -> list[str
         return []
     given = {setting.path[1] for setting in found if setting.path[0] == root and len(setting.path) > 1}
     needed = [n for n, p in inspect.signature(kind).parameters.items() if p.default is p.empty and p.kind not in (2, 4)]
-    from_data = ("img_size", "classes", "task") if root == "model" else ()
+    from_data = LINKS if root == "model" else ()
     return [f"{kind.__name__} needs --{root}.{name}." for name in needed if name not in given and name not in from_data]
 
 

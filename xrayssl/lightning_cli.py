@@ -31,8 +31,6 @@ from xrayssl.settings import anchor
 
 log = logging.getLogger(__name__)
 
-LINKS = ("img_size", "classes", "task")
-"""What a model takes from the data, if it has an argument of that name."""
 VERBS = ("fit", "validate", "test", "predict")
 QUIETLY = {"validate": ("--verbose", "false"), "test": ("--verbose", "false")}
 """The figures are told with their intervals; Lightning's table of the same is for those who ask for it."""
@@ -90,7 +88,7 @@ class XrayCLI(LightningCLI):
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Adds the options of Weights & Biases, and lets the model take values from the data."""
         parser.add_argument("--wandb", type=Wandb, default=Wandb(), help="Weights & Biases.")
-        for name in LINKS:
+        for name in diagnose.LINKS:
             parser.link_arguments(f"data.{name}", f"model.init_args.{name}", apply_on="instantiate")
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
@@ -105,9 +103,11 @@ class XrayCLI(LightningCLI):
             self.config = parser.parse_args(args)
         except (ArgumentError, UserError) as error:
             problems = diagnose.explain(words, self.bases, known)
-            raise UserError(*diagnose.derived(words, LINKS), *(problems or [diagnose.shortened(error)])) from None
+            raise UserError(
+                *diagnose.derived(words, diagnose.LINKS), *(problems or [diagnose.shortened(error)])
+            ) from None
         asked = self.config[self.request.verb]
-        diagnose.refuse([*diagnose.derived(words, LINKS), *diagnose.seeds(asked.get("seed_everything"))])
+        diagnose.refuse([*diagnose.derived(words, diagnose.LINKS), *diagnose.seeds(asked.get("seed_everything"))])
         anchor(asked)
 
     def _parse_ckpt_path(self) -> None:

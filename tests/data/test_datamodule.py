@@ -1,18 +1,23 @@
+import itertools
+import multiprocessing
 import pickle
 import time
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from dicoms import dicom
 from lightning.pytorch import LightningModule, Trainer
 from phantoms import small
 from PIL import Image
+from stores import store
 
 from xrayssl.data import XrayDataModule
 from xrayssl.data.films import Films, film_seed
 from xrayssl.data.manifest import Manifest
-from xrayssl.data.transforms import Augment, evaluation, training
+from xrayssl.data.transforms import Augment, Small, evaluation, training
 from xrayssl.errors import UserError
 
 
@@ -143,13 +148,146 @@ def test_every_wrong_argument_is_named_at_once(films):
 
 
 def test_percentiles_of_the_grey_values_reach_the_films(films):
-    (plain,), (cut,) = module(films).test_dataloader(), module(films, limits=(20, 80)).test_dataloader()
+    percentile = module(films, window="percentile", limits=(20, 80))
+    (plain,), (cut,) = module(films).test_dataloader(), percentile.test_dataloader()
     assert cut["image"].float().std() > 1.2 * plain["image"].float().std()
 
 
-def test_a_films_seed_differs_between_epochs_rows_and_runs():
-    seeds = {film_seed(seed, epoch, row) for seed in range(3) for epoch in range(10) for row in range(100)}
-    assert len(seeds) == 3 * 10 * 100
+def test_limits_without_percentiles_are_refused(films):
+    with pytest.raises(UserError, match=r"--data\.limits go with --data\.window percentile; .*'voi'"):
+        module(films, limits=(1, 99))
+
+
+@pytest.fixture
+def frames(tmp_path):
+    """A folder of four DICOM films of 12 bits, each of a dark frame and a black one."""
+    (tmp_path / "frames").mkdir()
+    pixels = np.zeros((2, 40, 40), np.uint16)
+    pixels[0] = np.linspace(0, 2047, 40)
+    for name in "abcd":
+        dicom(tmp_path / f"frames/{name}.dcm", pixels, BitsStored=12, HighBit=11)
+    return tmp_path / "frames"
+
+
+@pytest.mark.parametrize(("window", "brightest"), [("voi", 255), ("none", 127)])
+def test_window_and_frame_are_the_configs_choice(window, brightest, frames):
+    (batch,) = module(frames, img_size=40, window=window, first_frame=True, test=0.5).test_dataloader()
+    assert batch["image"].amax() == brightest
+
+
+def test_a_film_of_several_frames_is_refused_unless_asked_for(frames):
+    with pytest.raises(UserError, match="frames"):
+        list(module(frames).test_dataloader())
+
+
+def test_a_films_seed_differs_between_epochs_rows_runs_and_views():
+    parts = (0, 1, 2**32 - 1), range(10), range(100), range(3)
+    seeds = {film_seed(*each) for each in itertools.product(*parts)}
+    assert len(seeds) == 3 * 10 * 100 * 3
+    assert max(seeds) < 2**128
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_views_come_in_order_and_the_first_is_the_image(workers, films):
+    augment = Augment(views=2, small=Small(count=2, size=16))
+    for batch in module(films, augment=augment, num_workers=workers).train_dataloader():
+        assert [tuple(view.shape) for view in batch["views"]] == [(4, 1, 32, 32)] * 2 + [(4, 1, 16, 16)] * 2
+        assert torch.equal(batch["image"], batch["views"][0])
+        assert not torch.equal(*batch["views"][:2]) and not torch.equal(*batch["views"][2:])
+
+
+def test_one_view_is_no_list(films):
+    assert "views" not in next(iter(module(films).train_dataloader()))
+
+
+def test_the_first_view_is_what_it_would_be_alone(films):
+    alone, among = (module(films, augment=Augment(views=views)).train_dataloader() for views in (1, 3))
+    assert all(torch.equal(a["image"], b["image"]) for a, b in zip(alone, among, strict=True))
+
+
+def test_validation_sees_the_central_cut_beside_the_same_views_in_every_epoch(films):
+    loader = module(films, augment=Augment(views=2)).val_dataloader()
+    (plain,) = module(films).val_dataloader()
+    first, second = (next(iter(loader)) for loader.sampler.epoch in range(2))
+    assert torch.equal(first["views"][0], plain["image"])
+    assert torch.equal(first["views"][1], second["views"][1])
+    assert not torch.equal(first["views"][0], first["views"][1])
+    assert "views" not in next(iter(module(films, augment=Augment(views=2)).test_dataloader()))
+
+
+def test_every_film_is_prepared_whatever_its_split(films):
+    for path in films.rglob("*.png"):
+        Image.fromarray(np.pad(np.asarray(Image.open(path)), 30)).save(path)
+    data = module(films, augment=Augment(trim=True, circle=True))
+    for loader in (data.train_dataloader(), data.val_dataloader(), data.test_dataloader()):
+        image = next(iter(loader))["image"]
+        assert (image[:, :, 0, 0] == 0).all()
+        assert image[:, :, 16, 16:20].float().std() > 20  # a fifth of the sides is left
+
+
+def test_flips_are_warned_of_where_a_label_tells_a_side(films, caplog):
+    for split in ("train", "val", "test"):
+        (films / split / "A").rename(films / split / "left hip")
+    module(films, augment=Augment(flip=0))
+    assert not caplog.messages
+    module(films)
+    assert any("'left hip' tells a side" in text and "--data.augment.flip 0" in text for text in caplog.messages)
+
+
+def test_excluded_films_are_not_learned_from_but_tested(films, tmp_path):
+    (tmp_path / "list.txt").write_text("train/A/2.png\ntest/A/0.png\n")
+    paths = module(films, exclude=[str(tmp_path / "list.txt")]).manifest.table["path"]
+    gone = set(module(films).manifest.table["path"]) - set(paths)
+    assert gone == {str(films / "train/A/2.png")}
+
+
+def test_a_manifest_tells_what_is_scored(films):
+    data = module(films)
+    assert data.score == "film"
+    data.manifest = replace(data.manifest, score="study")
+    assert data.score == "study"
+
+
+@pytest.fixture
+def stored(films, tmp_path):
+    """A store of the folder of films, none of which had to be shrunk."""
+    store(films, tmp_path / "stores/folder", size=64)
+    return tmp_path / "stores/folder"
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_store_gives_the_batches_of_its_raw_films(workers, films, stored):
+    raw, kept = (module(root, num_workers=workers).train_dataloader() for root in (films, stored))
+    for ours, theirs in zip(raw, kept, strict=True):
+        assert {name: value.tolist() for name, value in ours.items()} == {k: v.tolist() for k, v in theirs.items()}
+
+
+def test_a_store_and_raw_films_go_together(stored, chest):
+    data = XrayDataModule(small("chest") | {"folder": str(stored)}, img_size=32, num_workers=0)
+    seen = [row for batch in data.train_dataloader() for row in batch["index"].tolist()]
+    assert set(data.manifest.table["corpus"].iloc[seen]) == {"phantom", "folder"}
+
+
+def test_a_store_of_another_window_is_refused(stored):
+    with pytest.raises(UserError, match=r"made with --data\.window voi"):
+        module(stored, window="none")
+
+
+def test_workers_stay_from_epoch_to_epoch(films):
+    loader = module(films, num_workers=2).train_dataloader()
+    pids = []
+    for loader.sampler.epoch in range(2):
+        assert len(list(loader)) == 3
+        pids.append({child.pid for child in multiprocessing.active_children()})
+    assert pids[0] == pids[1]
+
+
+def test_an_epoch_that_was_broken_off_leaves_nothing_to_the_next(films):
+    loader, whole = (module(films, num_workers=2, batch_size=2).train_dataloader() for _ in range(2))
+    next(iter(loader))
+    for loader.sampler.epoch, whole.sampler.epoch in ((1, 1), (2, 2)):
+        got, wanted = ([batch["index"].tolist() for batch in each] for each in (loader, whole))
+        assert got == wanted
 
 
 def test_workers_draw_as_the_process_itself_does_and_anew_in_every_epoch(films):
@@ -178,6 +316,14 @@ def test_a_large_table_reaches_spawned_workers_quickly(make):
     assert len(pickle.loads(sent)) == count
     assert len(sent) < 100 * count
     assert time.perf_counter() - start < 2
+
+
+def test_workers_share_every_row_of_the_table(films):
+    dataset = module(films).train_dataloader().dataset
+    parts = [*vars(dataset).values(), *vars(dataset.stored).values()]
+    arrays = [part for part in parts if isinstance(part, np.ndarray)]
+    assert arrays and all(array.dtype != object for array in arrays)  # a worker would copy each object that it counts
+    assert not any(isinstance(part, list | dict) and len(part) >= len(dataset) for part in parts)
 
 
 def test_who_is_tested_depends_neither_on_other_corpora_nor_on_the_labels_chosen(tmp_path):

@@ -1,9 +1,12 @@
 import pickle
 
+import cv2
 import numpy as np
 import pytest
 
-from xrayssl.data.transforms import Augment, draw_crop, evaluation, fit_center, training
+from xrayssl.data.augment import Augment, Small, sided
+from xrayssl.data.resizing import fit_center, resize
+from xrayssl.data.transforms import draw_crop, evaluation, prepare, training, views
 from xrayssl.errors import UserError
 
 FILM = np.random.default_rng(0).integers(0, 256, (60, 48), np.uint8)
@@ -62,6 +65,28 @@ def test_randaugment_keeps_size_and_type_on_any_film(magnitude, film):
         assert (image.shape, image.dtype) == ((32, 40), np.uint8)
 
 
+@pytest.mark.parametrize("factor", [1.5, 1.7, 2, 2.3, 3, 3.9, 4.5, 7, 16])
+def test_shrinking_averages_where_it_could_pass_over_pixels(factor):
+    side = round(32 * factor)
+    noise = np.random.default_rng(0).integers(0, 256, (side, side), np.uint8)
+    ours, area = resize(noise, (32, 32)), cv2.resize(noise, (32, 32), interpolation=cv2.INTER_AREA)
+    assert ours.mean() == pytest.approx(noise.mean(), abs=1)
+    assert ours.std() < 1.5 * area.std()
+
+
+@pytest.mark.parametrize("shape", [(48, 48), (70, 100), (100, 70), (150, 150), (65, 300), (700, 500), (40, 20)])
+def test_a_smooth_film_is_resized_as_opencv_averages_it(shape):
+    film = cv2.GaussianBlur(np.random.default_rng(0).integers(0, 256, (800, 800), np.uint8), (0, 0), 40)
+    film = cv2.resize(cv2.normalize(film, None, 0, 255, cv2.NORM_MINMAX), shape[::-1], interpolation=cv2.INTER_AREA)
+    area = cv2.resize(film, (32, 32), interpolation=cv2.INTER_AREA)
+    assert np.abs(resize(film, (32, 32)).astype(int) - area).mean() < 2
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 3000), (3000, 1), (2, 5), (129, 128)])
+def test_any_shape_is_resized(shape):
+    assert (resize(np.full(shape, 7, np.uint8), (32, 24)) == 7).all()
+
+
 def turned(flip):
     apply = training((32, 32), Augment(flip=flip))
     images = [apply(RAMP, seed).astype(int) for seed in range(200)]
@@ -90,6 +115,79 @@ def test_a_transform_reaches_spawned_workers_and_draws_as_here(make):
     here = make()
     there = pickle.loads(pickle.dumps(here))
     np.testing.assert_array_equal(here(FILM, 3), there(FILM, 3))
+
+
+@pytest.mark.parametrize("augment", [Augment(), Augment(flip=1, circle=True), Augment(randaug=6, flip=1)])
+@pytest.mark.parametrize("size", [(32, 24), (16, 16), (80, 70)])
+def test_a_view_is_written_where_a_batch_has_room_for_it(augment, size):
+    for apply in (training(size, augment), evaluation(size, augment.circle)):
+        room = np.zeros((3, *size), np.uint8)
+        returned = apply(FILM, 3, room[1])
+        np.testing.assert_array_equal(room[1], apply(FILM, 3))
+        np.testing.assert_array_equal(room[1], returned)
+        assert not room[[0, 2]].any()
+
+
+def test_what_lies_outside_the_circle_is_black_whether_training_or_not():
+    white = np.full((40, 60), 255, np.uint8)
+    for apply in (training((32, 32), Augment(circle=True)), evaluation((32, 32), circle=True)):
+        image = apply(white, 0)
+        assert image[[0, 0, -1, -1], [0, -1, 0, -1]].tolist() == [0] * 4
+        assert image[[0, -1, 16, 16], [16, 16, 0, -1]].tolist() == [255] * 4
+        assert image.mean() / 255 == pytest.approx(np.pi / 4, abs=0.02)
+
+
+def test_turned_by_a_quarter_a_film_in_a_circle_shows_nothing_new():
+    image = evaluation((32, 32), circle=True)(np.full((64, 64), 200, np.uint8), 0)
+    np.testing.assert_array_equal(image, np.rot90(image))
+
+
+def test_preparation_is_off_unless_asked_for():
+    assert prepare(Augment(), FILM) is FILM
+
+
+def test_the_border_is_trimmed_before_the_crop():
+    framed = np.pad(np.tile(FILM, (2, 2)), 30)
+    np.testing.assert_array_equal(prepare(Augment(trim=True), framed), np.tile(FILM, (2, 2)))
+
+
+def test_clahe_spreads_a_flat_contrast():
+    flat = (FILM // 8 + 100).astype(np.uint8)
+    spread = prepare(Augment(clahe=True), flat)
+    assert (spread.shape, spread.dtype) == (flat.shape, np.uint8)
+    assert spread.std() > 1.2 * flat.std()
+
+
+def test_views_have_the_size_asked_for_and_small_crops_come_last():
+    several = views((32, 24), Augment(views=2, small=Small(count=3, size=16)))
+    assert [view(FILM, seed).shape for seed, view in enumerate(several)] == [(32, 24)] * 2 + [(16, 16)] * 3
+    assert [view(FILM, 0).shape for view in views((32, 24), Augment())] == [(32, 24)]
+
+
+def test_a_small_crop_shows_a_small_part():
+    (_, small) = views((32, 32), Augment(small=Small(count=1, size=32, scale=(0.05, 0.1)), flip=0))
+    spans = [np.ptp(small(RAMP, seed).astype(int), axis=1).max() for seed in range(50)]
+    assert 5 < np.median(spans) < 30 < np.ptp(RAMP)
+
+
+@pytest.mark.parametrize(
+    ("name", "side"),
+    [("left effusion", True), ("Effusion_R", True), ("RightShoulder", True), ("LATERALITY", True), ("L", True),
+     ("dextrocardia", True), ("Bilateral effusion", False), ("lateral view", False), ("Cleft", False),
+     ("Pleural_Thickening", False), ("bright", False)],
+)  # fmt: skip
+def test_a_class_that_tells_a_side_is_recognised(name, side):
+    assert sided(["Mass", name]) == [name] * side
+
+
+def test_every_wrong_setting_of_the_views_is_named():
+    with pytest.raises(UserError, match=r"augment\.views must be 1 or more, not 0"):
+        Augment(views=0)
+    with pytest.raises(UserError) as caught:
+        Small(count=0, size=0, scale=(0.5, 0.1))
+    assert [text.split()[0] for text in caught.value.messages] == [
+        f"augment.small.{name}" for name in ("scale", "count", "size")
+    ]
 
 
 def test_every_wrong_setting_is_named_at_once():

@@ -6,19 +6,23 @@ import logging
 import math
 import os
 import signal
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import torch
 from lightning.pytorch import LightningDataModule
 
-from xrayssl.data import transforms
+from xrayssl.data import store, transforms
+from xrayssl.data.augment import Augment, sided, sides
+from xrayssl.data.batch import collate
 from xrayssl.data.corpora import Source, gather
-from xrayssl.data.films import FilmLoader, Films, collate
-from xrayssl.data.manifest import Manifest, Task, join, select
+from xrayssl.data.exclusion import exclude as without
+from xrayssl.data.films import FilmLoader, Films
+from xrayssl.data.manifest import Manifest, Score, Task, join, select
+from xrayssl.data.radiograph import Window
 from xrayssl.data.sampler import EpochSampler
 from xrayssl.data.split import assign, wrong_shares
-from xrayssl.data.transforms import Augment
 from xrayssl.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -34,8 +38,13 @@ class XrayDataModule(LightningDataModule):
         img_size: Height and width for the network in pixels; an int means a square.
         batch_size: Films per process and step.
         num_workers: Processes that read films; null takes one per core, 8 at most.
-        augment: What happens to training films.
-        limits: Percentiles of a film's grey values that become black and white, 0-100.
+        augment: What happens to films before they reach the network.
+        window: Which grey values become black and white: "voi" follows a DICOM's own window and spans the darkest to
+            the brightest of films deeper than 8 bit; "percentile" spans `limits`; "none" spans the whole scale.
+        limits: For the window "percentile": percentiles of a film's grey values that become black and white, 0-100.
+        first_frame: Take the first frame of a DICOM that holds several, which is refused otherwise.
+        exclude: Files that list films or patients to leave out of training and validation, such as those that a later
+            stage is tested on: names line by line, or a table (an index.parquet, a run's predictions.parquet).
         split_seed: Of the split by patient where a corpus has none; fixed, whatever the training seed.
         val: Share of patients for validation where a corpus has no such split.
         test: Share of patients for testing where a corpus has no such split.
@@ -57,7 +66,10 @@ class XrayDataModule(LightningDataModule):
         batch_size: int = 64,
         num_workers: int | None = None,
         augment: Augment = Augment(),  # noqa: B008 - frozen
+        window: Window = "voi",
         limits: tuple[float, float] = (0.0, 100.0),
+        first_frame: bool = False,
+        exclude: list[str] | None = None,
         split_seed: int = 0,
         val: float = 0.15,
         test: float = 0.2,
@@ -65,24 +77,35 @@ class XrayDataModule(LightningDataModule):
         max_quarantine: float = 0.01,
     ) -> None:
         super().__init__()
-        problems = [*_wrong(img_size, batch_size, num_workers, limits, max_quarantine), *wrong_shares(val, test)]
+        problems = _wrong(img_size, batch_size, num_workers, window, limits, max_quarantine)
+        problems += wrong_shares(val, test)
         if problems:
             raise UserError(*problems)
         self.corpora = corpora or self.phantoms()
-        self.img_size, self.batch_size, self.augment, self.limits = img_size, batch_size, augment, limits
+        self.img_size, self.batch_size, self.augment = img_size, batch_size, augment
+        self.window, self.limits, self.first_frame, self.exclude = window, limits, first_frame, list(exclude or [])
         self.workers = min(8, _cores()) if num_workers is None else num_workers
         self.on_error, self.max_quarantine = on_error, max_quarantine
         self._train: FilmLoader | None = None
         self._resumed: dict[str, Any] = {}
         if not corpora:
             log.warning("No --data.corpora given: the films are rendered phantoms, not patients.")
-        # split before anything else: a corpus's test films must not depend on its company or on the labels chosen
-        split = [assign(manifest, val, test, split_seed) for manifest in gather(self.corpora)]
-        self.manifest: Manifest = select(join(split), labels)
+        # split before anything else: a corpus's test films must not depend on its company, on the labels chosen, or
+        # on what could be read
+        split = [store.readable(assign(manifest, val, test, split_seed)) for manifest in self._gathered()]
+        self.manifest: Manifest = without(select(join(split), labels), self.exclude)
+        self._warn_of_flips()
 
     def phantoms(self) -> dict[str, Source]:
         """The corpus that stands in when none is given."""
         return {"phantom": {"body": self.body}}
+
+    def _gathered(self) -> list[Manifest]:
+        manifests = gather(self.corpora)
+        problems = [text for manifest in manifests for text in store.other_windows(manifest, self.window, self.limits)]
+        if problems:
+            raise UserError(*problems)
+        return manifests
 
     @property
     def classes(self) -> list[str]:
@@ -93,6 +116,11 @@ class XrayDataModule(LightningDataModule):
     def task(self) -> Task | None:
         """What kind of labels the corpora have."""
         return self.manifest.task
+
+    @property
+    def score(self) -> Score:
+        """What a prediction is scored for: each film, or each study."""
+        return self.manifest.score
 
     def train_dataloader(self) -> FilmLoader:
         """Augmented films in a new order per epoch; goes on where an interrupted run was."""
@@ -121,15 +149,14 @@ class XrayDataModule(LightningDataModule):
     predict_dataloader = test_dataloader
 
     def _loader(self, split: str) -> FilmLoader:
-        size, rows, training = _sides(self.img_size), self.manifest.rows(split), split == "train"
+        rows, training = self.manifest.rows(split), split == "train"
         if not len(rows):
             hint = "" if training else f" Give --data.{split} a share above 0, or a corpus that has one."
             raise UserError(f"These corpora have no film in the split {split!r}.{hint}")
-        transform = transforms.training(size, self.augment) if training else transforms.evaluation(size)
         seed, trainer = int(os.environ.get("PL_GLOBAL_SEED", 0)), self.trainer
         rank, world = (trainer.global_rank, trainer.world_size) if trainer is not None else (0, 1)
         loader = FilmLoader(
-            Films(self.manifest, transform, seed, self.limits),
+            self._films(split, seed),
             batch_size=self.batch_size,
             sampler=EpochSampler(rows, seed, training, rank, world),
             collate_fn=collate,
@@ -138,9 +165,36 @@ class XrayDataModule(LightningDataModule):
             pin_memory=torch.cuda.is_available(),
             generator=torch.Generator().manual_seed(seed),
             worker_init_fn=_leave_interrupts_to_the_parent,
+            persistent_workers=self.workers > 0 and split != "test",  # short epochs would pass in starting them
         )
         loader.unreadable = self._set_aside
         return loader
+
+    def _films(self, split: str, seed: int) -> Films:
+        """Training films as random views; validation films as the central cut, with the other views a method needs."""
+        size = sides(self.img_size)
+        views = transforms.views(size, self.augment)
+        if split != "train":
+            views[0] = transforms.evaluation(size, self.augment.circle)
+        prepare = partial(transforms.prepare, self.augment) if self.augment.trim or self.augment.clahe else None
+        return Films(
+            self.manifest,
+            views[:1] if split == "test" else views,
+            seed,
+            kind=self.window,
+            limits=self.limits,
+            first_frame=self.first_frame,
+            prepare=prepare,
+            anew=split == "train",
+        )
+
+    def _warn_of_flips(self) -> None:
+        names = sided(self.classes) if self.augment.flip else []
+        if names:
+            log.warning(
+                "The label %r tells a side, which a flipped film belies: set --data.augment.flip 0 to learn it.",
+                names[0],
+            )
 
     def _position(self) -> tuple[int, int]:
         """Epoch, and batches of it that Lightning's loops have learned from."""
@@ -180,24 +234,27 @@ def _leave_interrupts_to_the_parent(worker: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-def _sides(img_size: int | tuple[int, int]) -> tuple[int, int]:
-    return (img_size, img_size) if isinstance(img_size, int) else img_size
-
-
 def _cores() -> int:
     """Those that this process may use, which on a shared machine are fewer than there are."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _wrong(
-    img_size: int | tuple[int, int], batch_size: int, workers: int | None, limits: tuple[float, float], cap: float
+    img_size: int | tuple[int, int],
+    batch_size: int,
+    workers: int | None,
+    window: Window,
+    limits: tuple[float, float],
+    cap: float,
 ) -> list[str]:
-    sides = _sides(img_size)
+    wanted, spanned = sides(img_size), 0 <= limits[0] < limits[1] <= 100
+    unused = window != "percentile" and tuple(limits) != (0.0, 100.0)
     wrong = {
-        f"img_size must be one or two sides of 1 or more pixels, not {img_size}": len(sides) != 2 or min(sides) < 1,
+        f"img_size must be one or two sides of 1 or more pixels, not {img_size}": len(wanted) != 2 or min(wanted) < 1,
         f"batch_size must be 1 or more, not {batch_size}": batch_size < 1,
         f"num_workers must be 0 or more, not {workers}": workers is not None and workers < 0,
-        f"limits must be percentiles, 0 <= low < high <= 100, not {limits}": not (0 <= limits[0] < limits[1] <= 100),
+        f"limits must be percentiles, 0 <= low < high <= 100, not {limits}": not spanned,
+        f"limits go with --data.window percentile; the window {window!r} takes none": spanned and unused,
         f"max_quarantine must be a share of 0-1, not {cap}": not 0 <= cap <= 1,
     }
     return [f"--data.{sentence}." for sentence, holds in wrong.items() if holds]

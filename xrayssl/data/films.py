@@ -1,89 +1,114 @@
-"""Films of a manifest as a data set, and batches of them."""
+"""Films of a manifest as a data set, and the loader of batches of them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NotRequired, TypedDict
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from xrayssl.data.batch import Batch, collate
 from xrayssl.data.manifest import Manifest
-from xrayssl.data.radiograph import read, window
+from xrayssl.data.radiograph import Window, read, window
 from xrayssl.data.sampler import EpochSampler
+from xrayssl.data.store import StoredFilms
 from xrayssl.data.transforms import Transform
 from xrayssl.errors import UserError
 
-
-class Batch(TypedDict):
-    """What a method gets."""
-
-    image: Tensor  # uint8 (B, C, H, W)
-    label: Tensor  # float32 (B, K): 1, 0, NaN unknown
-    index: Tensor  # int64 (B,) manifest row
-    unreadable: NotRequired[list[str]]  # why films are missing; taken out by the loader
+__all__ = ["FilmLoader", "Films", "collate", "film_seed"]
 
 
-class Sample(TypedDict):
-    """One film of a batch, or why there is none."""
-
-    image: np.ndarray | None
-    label: np.ndarray
-    index: int
-    problem: str
-
-
-class Films(Dataset[Sample]):
-    """Reads, windows and transforms films; an item is asked for as (epoch, row).
+class Films(Dataset[Batch]):
+    """Reads, windows and transforms films; asked for (epoch, row), it gives a batch of one.
 
     Args:
         manifest: The table.
-        transform: From the uint8 film and a seed to the uint8 image of the network's size.
-        seed: Of augmentation; a film's draw depends on (seed, epoch, row) alone.
+        transform: From the film to what the network sees of it; or several, one for each view.
+        seed: Of augmentation; a draw depends on (seed, epoch, row, view) alone.
         limits: Percentiles of the grey values that become black and white, 0-100.
+        kind: Of the grey window; see `radiograph.window`.
+        first_frame: Take the first frame of a DICOM that holds several.
+        prepare: What all views of a film share, from film to film.
+        anew: Draw anew in every epoch; otherwise each epoch is like the first.
     """
 
     def __init__(
-        self, manifest: Manifest, transform: Transform, seed: int = 0, limits: tuple[float, float] = (0.0, 100.0)
+        self,
+        manifest: Manifest,
+        transform: Transform | Sequence[Transform],
+        seed: int = 0,
+        limits: tuple[float, float] = (0.0, 100.0),
+        kind: Window = "voi",
+        first_frame: bool = False,
+        prepare: Callable[[np.ndarray], np.ndarray] | None = None,
+        anew: bool = True,
     ) -> None:
-        self.paths = manifest.table["path"].to_numpy(object)
+        self.stored = StoredFilms(manifest.table)
+        # one buffer: of half a million Python strings, every worker would come to copy the pages it touches
+        self.paths = pa.array(manifest.table["path"].to_numpy(object), pa.large_string())
         self.labels = manifest.labels()
-        self.transform, self.seed, self.limits = transform, seed, limits
+        self.views = [transform] if callable(transform) else list(transform)
+        self.seed, self.limits, self.kind, self.first_frame, self.prepare = seed, limits, kind, first_frame, prepare
+        self.anew = anew
 
     def __len__(self) -> int:
         return len(self.paths)
 
-    def __getitem__(self, key: tuple[int, int]) -> Sample:
-        epoch, row = key
-        sample: Sample = {"image": None, "label": self.labels[row], "index": row, "problem": ""}
-        try:
-            image = window(read(self.paths[row]), *self.limits)
-        except UserError as error:  # raised in the parent: through a worker it would arrive as a stack trace
-            return {**sample, "problem": str(error)}
-        return {**sample, "image": self.transform(image, film_seed(self.seed, epoch, row))}
+    def __getitem__(self, key: tuple[int, int]) -> Batch:
+        return self._batch([key])
+
+    def __getitems__(self, keys: Sequence[tuple[int, int]]) -> list[Batch]:
+        return [self._batch(keys)]  # what the loader asks for: a batch at once
+
+    def _batch(self, keys: Sequence[tuple[int, int]]) -> Batch:
+        views = [torch.empty((len(keys), 1, *view.size), dtype=torch.uint8) for view in self.views]
+        rooms = [view_BCHW.numpy()[:, 0] for view_BCHW in views]
+        rows: list[int] = []
+        problems = []
+        for epoch, row in keys:
+            try:
+                film = self.film(row)
+            except UserError as error:  # raised in the parent: through a worker it would arrive as a stack trace
+                problems.append(str(error))
+                continue
+            for number, view in enumerate(self.views):
+                view(film, film_seed(self.seed, epoch if self.anew else 0, row, number), rooms[number][len(rows)])
+            rows.append(row)
+        return self._described([view_BCHW[: len(rows)] for view_BCHW in views], rows, problems)
+
+    def _described(self, views: list[Tensor], rows: list[int], problems: list[str]) -> Batch:
+        batch: Batch = {
+            "image": views[0],
+            "label": torch.from_numpy(self.labels[rows]),
+            "index": torch.tensor(rows, dtype=torch.int64),
+        }
+        if len(views) > 1:
+            batch["views"] = views
+        return {**batch, "unreadable": problems} if problems else batch
+
+    def film(self, row: int) -> np.ndarray:
+        """The film of a row as every view of it starts from, uint8 (H, W).
+
+        Raises:
+            UserError: If it cannot be read.
+        """
+        film = self.stored.pixels(row)
+        if film is None:
+            raw = read(self.paths[row].as_py(), voi=self.kind == "voi", first_frame=self.first_frame)
+            film = window(raw, self.kind, self.limits)
+        return self.prepare(film) if self.prepare else film
 
 
-def film_seed(seed: int, epoch: int, row: int) -> int:
-    """A seed of 32 bits for one film in one epoch."""
-    return int(np.random.SeedSequence((seed, epoch, row)).generate_state(1)[0])
+def film_seed(seed: int, epoch: int, row: int, view: int = 0) -> int:
+    """A seed of 128 bits for one view of one film in one epoch; no two of a run are equal."""
+    return ((seed << 32 | epoch) << 48 | row) << 16 | view
 
 
-def collate(samples: Sequence[Sample]) -> Batch:
-    """Joins the films that could be read; the others are named."""
-    good = [sample for sample in samples if sample["image"] is not None]
-    images = [torch.from_numpy(sample["image"])[None] for sample in good]
-    batch: Batch = {
-        "image": torch.stack(images) if images else torch.empty(0, dtype=torch.uint8),
-        "label": torch.from_numpy(np.array([sample["label"] for sample in good], np.float32)),
-        "index": torch.tensor([sample["index"] for sample in good], dtype=torch.int64),
-    }
-    problems = [sample["problem"] for sample in samples if sample["problem"]]
-    return {**batch, "unreadable": problems} if problems else batch
-
-
-class FilmLoader(DataLoader[Sample]):
+class FilmLoader(DataLoader[Batch]):
     """A loader that goes on inside an epoch, through the interface that Lightning asks for.
 
     Its workers are ahead of the training step, so it asks the loops how far they have come. Iteration starts with the

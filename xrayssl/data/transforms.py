@@ -1,12 +1,12 @@
-"""Augmentation of films: albumentations behind one adapter, re-seeded for every film."""
+"""From a film to what the network sees: preparation, random views, and albumentations behind one adapter."""
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Callable
-from dataclasses import dataclass
-from functools import partial
-from typing import Any
+import random
+from dataclasses import replace
+from typing import Any, Protocol
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # it asks the network for its newest version otherwise
 
@@ -14,119 +14,137 @@ import albumentations as A
 import cv2
 import numpy as np
 
-from xrayssl.errors import UserError
+from xrayssl.data.augment import Augment, Small, sides
+from xrayssl.data.resizing import fit_center, in_circle, resize
+from xrayssl.data.trim import trim_border
+
+__all__ = ["Augment", "Small", "Transform", "evaluation", "fit_center", "prepare", "resize", "training", "views"]
 
 cv2.setNumThreads(0)  # the loader's processes are the parallelism
-Transform = Callable[[np.ndarray, int], np.ndarray]
+OPERATIONS = 2  # of RandAugment per film
+CLIP, TILES = 2.0, (8, 8)  # of CLAHE
 
 
-@dataclass(frozen=True)
-class Augment:
-    """What happens to a training film before it is cropped to the network's size.
+class Transform(Protocol):
+    """From a film to what the network sees of it."""
 
-    Args:
-        scale: Smallest and largest area of the random crop as a share of the film, 0-1.
-        ratio: Smallest and largest aspect ratio of the crop, width / height.
-        center_bias: How strongly crops gather about the middle of the film: positions are Beta(1 + b, 1 + b), so
-            that 0 is uniform and 4 keeps two thirds of the crops within a sixth of the free play of the middle.
-        flip: Probability of a horizontal flip; 0 where the side is a label.
-        randaug: Magnitude of RandAugment (Cubuk et al. 2020, arXiv:1909.13719), 0-10; null for none.
-    """
+    size: tuple[int, int]
 
-    scale: tuple[float, float] = (0.5, 1.0)
-    ratio: tuple[float, float] = (3 / 4, 4 / 3)
-    center_bias: float = 0.0
-    flip: float = 0.5
-    randaug: int | None = None
+    def __call__(self, film: np.ndarray, seed: int, out: np.ndarray | None = None) -> np.ndarray:
+        """A view of the film.
 
-    def __post_init__(self) -> None:
-        problems = []
-        if not 0 < self.scale[0] <= self.scale[1] <= 1:
-            problems.append(f"augment.scale must be two shares with 0 < smallest <= largest <= 1, not {self.scale}.")
-        if not 0 < self.ratio[0] <= self.ratio[1]:
-            problems.append(f"augment.ratio must be two ratios with 0 < smallest <= largest, not {self.ratio}.")
-        if not 0 <= self.flip <= 1:
-            problems.append(f"augment.flip must be a probability of 0-1, not {self.flip}.")
-        if self.center_bias < 0:
-            problems.append(f"augment.center_bias must be 0 or more, not {self.center_bias}.")
-        if self.randaug is not None and not 0 <= self.randaug <= 10:
-            problems.append(f"augment.randaug must be a magnitude of 0-10 or null, not {self.randaug}.")
-        if problems:
-            raise UserError(*problems)
+        Args:
+            film: uint8 (H, W).
+            seed: Of all that is random.
+            out: Where to write it, of this size; a batch has room for its films, and copying them there takes time.
 
-
-class CenterBiasedResizedCrop(A.ImageOnlyTransform):
-    """A crop of random area and aspect about a point that is more often near the middle, resized.
-
-    Crop sizes follow Szegedy et al. 2015 (arXiv:1409.4842, section 6); the bias is this project's.
-
-    Args:
-        size: Height and width of the result in pixels.
-        augment: Scale, ratio and bias.
-    """
-
-    def __init__(self, size: tuple[int, int], augment: Augment) -> None:
-        super().__init__(p=1.0)
-        self.size, self.augment = size, augment
-
-    def get_params_dependent_on_data(self, params: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
-        """Draws the crop for a film of this shape."""
-        return {"box": draw_crop(params["shape"][:2], self.augment, self.random_generator)}
-
-    def apply(self, img: np.ndarray, box: tuple[int, int, int, int], **params: Any) -> np.ndarray:
-        """Cuts and resizes."""
-        top, left, height, width = box
-        return resize(img[top : top + height, left : left + width], self.size)
-
-
-def draw_crop(shape: tuple[int, int], augment: Augment, rng: np.random.Generator) -> tuple[int, int, int, int]:
-    """A crop inside a film of this shape: top, left, height, width in pixels."""
-    area = rng.uniform(*augment.scale) * shape[0] * shape[1]
-    ratio = np.exp(rng.uniform(*np.log(augment.ratio)))
-    height = min(shape[0], max(1, round(np.sqrt(area / ratio))))
-    width = min(shape[1], max(1, round(np.sqrt(area * ratio))))
-    top, left = rng.beta(1 + augment.center_bias, 1 + augment.center_bias, size=2)
-    return round(top * (shape[0] - height)), round(left * (shape[1] - width)), height, width
-
-
-def resize(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Resizes to (height, width): by area where it shrinks, else cubic."""
-    shrinks = image.shape[0] >= size[0] and image.shape[1] >= size[1]
-    return cv2.resize(image, size[::-1], interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC)
-
-
-def fit_center(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """The largest central cut of the wanted aspect, resized: what validation and test see."""
-    height, width = image.shape[:2]
-    scale = min(height / size[0], width / size[1])
-    cut = max(1, min(height, round(size[0] * scale))), max(1, min(width, round(size[1] * scale)))
-    top, left = (height - cut[0]) // 2, (width - cut[1]) // 2
-    return resize(image[top : top + cut[0], left : left + cut[1]], size)
+        Returns:
+            uint8 (h, w).
+        """
 
 
 def training(size: tuple[int, int], augment: Augment) -> Transform:
-    """Crop, flip and RandAugment as a function of (film, seed): uint8 (H, W) in and out."""
-    steps: list[Any] = [CenterBiasedResizedCrop(size, augment)]
-    if augment.flip:
-        steps.append(A.HorizontalFlip(p=augment.flip))
-    if augment.randaug is not None:
-        steps.append(A.SomeOf(rand_augment(augment.randaug), n=2, replace=True))
-    return partial(_augmented, A.Compose(steps))  # a closure would not reach workers that are spawned
+    """A random view."""
+    return RandomView(size, augment)
 
 
-def evaluation(size: tuple[int, int]) -> Transform:
+def evaluation(size: tuple[int, int], circle: bool = False) -> Transform:
     """The central cut, without anything random."""
-    return partial(_central, size)
+    return CentralView(size, circle)
 
 
-def _augmented(pipeline: A.Compose, image: np.ndarray, seed: int) -> np.ndarray:
-    # albumentations keeps one generator per process: workers would draw alike, and again in every epoch
-    pipeline.set_random_seed(seed)
-    return np.ascontiguousarray(pipeline(image=image)["image"])
+def views(size: tuple[int, int], augment: Augment) -> list[Transform]:
+    """One transform for each random view of a film, the small crops last."""
+    large = [training(size, augment)] * augment.views
+    if augment.small is None:
+        return large
+    small = replace(augment, scale=augment.small.scale)
+    return large + [training(sides(augment.small.size), small)] * augment.small.count
 
 
-def _central(size: tuple[int, int], image: np.ndarray, seed: int) -> np.ndarray:
-    return np.ascontiguousarray(fit_center(image, size))
+def prepare(augment: Augment, film: np.ndarray) -> np.ndarray:
+    """What every view of a film shares: the border trimmed, the contrast evened out, where asked for."""
+    if augment.trim:
+        film = trim_border(film)
+    return cv2.createCLAHE(CLIP, TILES).apply(film) if augment.clahe else film
+
+
+class RandomView:
+    """A random crop, flipped or not, and RandAugment: a function of (film, seed).
+
+    Crop sizes follow Szegedy et al. 2015 (arXiv:1409.4842, section 6); the bias to the middle is this project's.
+
+    Args:
+        size: Height and width of the result in pixels.
+        augment: What is drawn.
+    """
+
+    def __init__(self, size: tuple[int, int], augment: Augment) -> None:
+        self.size, self.augment = size, augment
+        self.operations = [] if augment.randaug is None else rand_augment(augment.randaug)
+        self.rng = np.random.Generator(np.random.Philox(key=0))
+        self._start: Any = self.rng.bit_generator.state
+
+    def __call__(self, film: np.ndarray, seed: int, out: np.ndarray | None = None) -> np.ndarray:
+        """Draws a view; see `Transform`."""
+        top, left, height, width = self.box(film.shape, seed)
+        image = resize(film[top : top + height, left : left + width], self.size, out)
+        if self.augment.flip and self.rng.random() < self.augment.flip:
+            image = cv2.flip(image, 1, dst=out)
+        if self.operations:
+            image = _into(out, self._rand_augmented(image))
+        return in_circle(image, out) if self.augment.circle else image
+
+    def box(self, shape: tuple[int, ...], seed: int) -> tuple[int, int, int, int]:
+        """The crop of a film of this shape: top, left, height, width in pixels. Every other draw follows this one."""
+        # a counter-based generator has a stream per key (Salmon et al. 2011); making one costs more than a crop
+        self._start["state"]["key"][:] = seed & (2**64 - 1), seed >> 64
+        self.rng.bit_generator.state = self._start
+        return draw_crop(shape, self.augment, self.rng)
+
+    def _rand_augmented(self, image: np.ndarray) -> np.ndarray:
+        # albumentations keeps one generator per process: workers would draw alike, and again in every epoch
+        for choice in self.rng.integers(len(self.operations), size=OPERATIONS):
+            operation = self.operations[choice]
+            operation.set_random_state(self.rng, random.Random(int(self.rng.integers(2**63))))
+            image = operation(image=image)["image"]
+        return image
+
+
+class CentralView:
+    """The central cut, nothing random.
+
+    Args:
+        size: Height and width of the result in pixels.
+        circle: Blacken what lies outside the circle.
+    """
+
+    def __init__(self, size: tuple[int, int], circle: bool = False) -> None:
+        self.size, self.circle = size, circle
+
+    def __call__(self, film: np.ndarray, seed: int, out: np.ndarray | None = None) -> np.ndarray:
+        """Cuts the view; see `Transform`."""
+        image = fit_center(film, self.size, out)
+        return in_circle(image, out) if self.circle else image
+
+
+def draw_crop(shape: tuple[int, ...], augment: Augment, rng: np.random.Generator) -> tuple[int, int, int, int]:
+    """A crop inside a film of this shape: top, left, height, width in pixels."""
+    (least, most), (narrow, wide) = augment.scale, augment.ratio
+    share, aspect = rng.random(2).tolist()  # NumPy's own arithmetic on single numbers is ten times slower
+    area = (least + share * (most - least)) * shape[0] * shape[1]
+    ratio = narrow * (wide / narrow) ** aspect
+    height = min(shape[0], max(1, round(math.sqrt(area / ratio))))
+    width = min(shape[1], max(1, round(math.sqrt(area * ratio))))
+    top, left = rng.beta(1 + augment.center_bias, 1 + augment.center_bias, size=2).tolist()
+    return round(top * (shape[0] - height)), round(left * (shape[1] - width)), height, width
+
+
+def _into(out: np.ndarray | None, image: np.ndarray) -> np.ndarray:
+    if out is None:
+        return np.ascontiguousarray(image)
+    out[...] = image
+    return out
 
 
 def rand_augment(magnitude: int) -> list[A.BasicTransform]:
