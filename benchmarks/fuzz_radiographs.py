@@ -35,11 +35,13 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
-import damage
 import numpy as np
 
 from xrayssl.data.radiograph import read, window
 from xrayssl.errors import UserError
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+import damage
 
 SECONDS, BYTES = 5.0, 2**30
 PATIENCE = 60.0  # of the clock, until a process is ended: other programs may keep it waiting
@@ -218,8 +220,9 @@ def main() -> None:
         slowest, most = max(slowest, verdict.seconds), max(most, verdict.bytes_)
         if wanted.only is not None or not set(verdict.kinds) <= {"read", "refused", "altered"}:
             sys.stderr.write(f"\r#{verdict.number} {' '.join(verdict.kinds)}: {verdict.text}\n")
-        rate = done / (time.perf_counter() - start)
-        sys.stderr.write(f"\r{done}/{len(numbers)} films, {rate:.0f} a second, {totals['wrong']} wrong ")
+        if done % 100 == 0:
+            rate = done / (time.perf_counter() - start)
+            sys.stderr.write(f"\r{done}/{len(numbers)} films, {rate:.0f} a second, {totals['wrong']} wrong ")
     figures = {"tried": len(numbers), **totals, "slowest_s": round(slowest, 2), "most_mb": round(most / 2**20)}
     sys.stdout.write(f"\n{json.dumps(figures)}\n")
 

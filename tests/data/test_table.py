@@ -338,6 +338,8 @@ def test_numbers_of_a_parquet_table_become_the_text_they_are_written_as(tmp_path
     put(tmp_path)
     pd.DataFrame(ROWS).assign(patient_id=[7.0, 7.0, 8.0, 9.0]).to_parquet(tmp_path / "films.parquet")
     assert manifest(tmp_path / "films.parquet").table["patient"].tolist() == ["7", "7", "8", "9"]
+    pd.DataFrame(ROWS).assign(patient_id=[7.0, 7.05, 10.03, 1e30]).to_parquet(tmp_path / "films.parquet")
+    assert manifest(tmp_path / "films.parquet").table["patient"].tolist() == ["7", "7.05", "10.03", "1e+30"]
     pd.DataFrame(ROWS).assign(patient_id=[7.0, None, 8.0, 9.0]).to_parquet(tmp_path / "films.parquet")
     assert "films.parquet, row 2: 'patient_id' is empty" in refused(tmp_path / "films.parquet")
 

@@ -44,10 +44,10 @@ def wrong_shares(val: float, test: float) -> list[str]:
 
 def _assign(table: pd.DataFrame, classes: list[str], val: float, test: float, seed: int) -> pd.Series:
     split = table["split"].copy()
-    if "test" not in set(split) and test:
+    if "test" not in split.unique() and test:
         split[_draw(table, split == "", classes, test, seed)] = "test"
     split[split == ""] = "train"
-    if "val" not in set(split) and val:
+    if "val" not in split.unique() and val:
         split[_draw(table, split == "train", classes, val, seed)] = "val"
     return split
 

@@ -18,7 +18,6 @@ from xrayssl.errors import UserError
 
 SUFFIXES = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".txt", ".parquet", ".pq")
 _BLANK = frozenset({"", "nan", "na", "n/a", "<na>", "nat", "null"})  # not "none", which may be a class
-_DIGITS_ADDED = re.compile(r"(-?\d+)\.0")
 
 
 @dataclass(frozen=True)
@@ -112,21 +111,17 @@ def _of_csv(path: Path, separator: str) -> pd.DataFrame:
 def _of_parquet(path: Path) -> pd.DataFrame:
     table = pd.read_parquet(path)
     named = table.reset_index() if table.index.name else table.reset_index(drop=True)
-    return named.apply(_as_text).set_axis([str(name) for name in named.columns], axis=1)
-
-
-def _as_text(column: pd.Series) -> pd.Series:
-    text = column.astype(object).where(column.notna(), "").map(str)
-    if pd.api.types.is_float_dtype(column):  # whole numbers became fractions because a cell was blank
-        text = text.str.replace(_DIGITS_ADDED, r"\1", regex=True)
-    return text
+    return named.set_axis([str(name) for name in named.columns], axis=1)
 
 
 def _clean(column: pd.Series) -> pd.Series:
-    """Without spaces around, and "" for what means nothing."""
-    code, values = pd.factorize(column.fillna(""))  # a look at each different value instead of each cell
-    clean = [str(value).strip() for value in values]
-    return pd.Series(np.array(["" if value.lower() in _BLANK else value for value in clean], object)[code], dtype=str)
+    """As text without spaces around, and "" for what means nothing."""
+    code, values = pd.factorize(column)  # a look at each different value instead of each cell; -1 is blank
+    text = [str(value).strip() for value in values.tolist()]
+    if pd.api.types.is_float_dtype(column):  # whole numbers became fractions because a cell was blank
+        text = [value.removesuffix(".0") for value in text]
+    clean = ["" if value.lower() in _BLANK else value for value in text]
+    return pd.Series(pd.array([*clean, ""], dtype="str").take(code))
 
 
 def _tidy(path: Path, table: pd.DataFrame, separator: str) -> Sheet:

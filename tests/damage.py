@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import io
 import struct
-import sys
 import zipfile
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 import dicoms
 
 HEIGHT, WIDTH = 96, 80
