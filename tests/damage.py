@@ -9,10 +9,9 @@ import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import dicoms
 import numpy as np
 from PIL import Image
-
-import dicoms
 
 HEIGHT, WIDTH = 96, 80
 SUFFIXES = (".png", ".jpg", ".tif", ".bmp", ".webp", ".dcm", ".dicom", ".txt", "")
