@@ -63,6 +63,11 @@ def test_what_a_constructor_refuses_is_said_in_its_words(options):
         _ = parse(options, ["--data.val", "2"]).module
 
 
+def test_a_corpus_with_two_folders_is_refused_for_one_would_be_forgotten(options):
+    told = refusals(options, "--data.corpora.folder", "/a", "--data.corpora.nih", "/n", "--data.corpora.folder=/b")
+    assert len(told) == 1 and told[0].startswith("--data.corpora.folder is given 2 times and takes one folder;")
+
+
 def test_every_mistake_is_told_at_once(options):
     told = refusals(options, "--size", "x", "--config", "mae_chst", "--data.labls", "3", "--data.batch_size", "y")
     assert len(told) == 4

@@ -205,6 +205,7 @@ def test_torchrun_trains_one_run(config, tmp_path):
         (["--out", "/proc/xx"], "/proc/xx: no folder can be made there"),
         (["--trainer.fast_dev_run", "-1"], "fast_dev_run"),
         (["--trainer.val_check_interval", "100"], "must be less than or equal to the number of the training batches"),
+        (["--data.corpora.folder", "/a", "--data.corpora.folder", "/b"], "--data.corpora.folder is given 2 times"),
     ],
 )
 def test_a_mistake_is_told_in_a_sentence(words, sentence, config, tmp_path, capsys):

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from xrayssl import recipes
 from xrayssl.errors import UserError
-from xrayssl.request import CORPORA, fold_corpora, fold_nulls, split_equals, take
+from xrayssl.request import CORPORA, fold_corpora, fold_nulls, given_twice, split_equals, take
 
 if TYPE_CHECKING:
     from xrayssl.data import Manifest, XrayDataModule
@@ -118,6 +118,7 @@ def parse(options: Options, argv: Sequence[str]) -> DataRequest:
     names, words = take(rest, "--config", "-c")
     files = [path for name in names if (path := _found(name, problems))]
     problems.extend(f"{name} needs a value." for name in words[-1:] if name.startswith(OURS))
+    problems.extend(given_twice(words))
     with _only_data(files) as configs:
         start = [] if configs or "--data" in words else ["--data", "xrayssl.data.XrayDataModule"]
         known = [word for path in configs for word in ("--config", str(path))]

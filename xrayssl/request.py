@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -57,7 +58,7 @@ def understand(verb: str, argv: Sequence[str]) -> Request:
     runs, words = take(words, "--run")
     names, words = take(words, "--config", "-c")
     weights, words = take(words, "--ckpt_path")
-    problems: list[str] = []
+    problems = given_twice(words)
     run = _run(verb, runs, problems)
     configs = ([run / "config.yaml"] if run else []) + _configs(names, problems)
     checkpoint = _checkpoint(verb, weights, run, problems, wanted=not _only_shows(words))
@@ -114,6 +115,13 @@ def fold_nulls(words: Sequence[str]) -> list[str]:
         if value == "null" and depth == 2 and owner.startswith(NESTED) and not name.startswith(CORPORA):
             rest[place : place + 2] = [owner, json.dumps({option: None})]
     return rest
+
+
+def given_twice(words: Sequence[str]) -> list[str]:
+    """A sentence about each corpus that is given two folders, of which the parser would forget the first."""
+    roots = Counter(word for word in words if word.startswith(CORPORA) and "." not in word.removeprefix(CORPORA))
+    return [f"{name} is given {count} times and takes one folder; put the films below one, or list them in a table."
+            for name, count in roots.items() if count > 1]  # fmt: skip
 
 
 def fold_corpora(words: Sequence[str]) -> list[str]:

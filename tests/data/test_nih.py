@@ -130,6 +130,21 @@ def test_a_film_on_both_lists_or_an_empty_list_is_refused(corpus):
         manifest(corpus)
 
 
+def test_lists_that_windows_saved_are_read_or_refused_by_name(corpus):
+    path = corpus / "test_list.txt"
+    path.write_text(path.read_text(), encoding="utf-8-sig")
+    assert manifest(corpus).table["split"].tolist() == ["train", "train", "train", "test"]
+    path.write_text(path.read_text(), encoding="utf-16")
+    with pytest.raises(UserError, match=r"test_list\.txt: the list is not UTF-8 text"):
+        manifest(corpus)
+
+
+def test_films_in_neither_list_are_told_of(corpus, caplog):
+    (corpus / "train_val_list.txt").write_text(f"{FILMS[0]}.png\n{FILMS[1]}.png\n")
+    assert manifest(corpus).table["split"].tolist() == ["train", "train", "", "test"]
+    assert "1 films, such as 00000002_000, stand in neither list" in caplog.text
+
+
 def test_a_patient_on_both_lists_is_refused(corpus):
     (corpus / "train_val_list.txt").write_text("00000001_000.png\n00000002_000.png")
     (corpus / "test_list.txt").write_text("00000001_001.png\n")

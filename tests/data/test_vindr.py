@@ -177,6 +177,10 @@ def test_an_unknown_policy_and_a_foreign_folder_are_refused(corpus, tmp_path):
 # Kaggle's layout
 
 
+def test_physionets_test_films_have_labels_so_that_none_is_left_without(corpus):
+    pd.testing.assert_frame_equal(manifest(corpus, unlabelled=True).table, manifest(corpus).table)
+
+
 @pytest.fixture
 def kaggle(tmp_path):
     for name in ("train/a", "train/b", "test/c"):

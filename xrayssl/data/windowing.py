@@ -19,11 +19,13 @@ class Radiograph:
         pixels: uint8 or uint16 (H, W); bright is dense.
         bits: Depth of the grey scale, 8-16: values lie in 0 .. 2**bits - 1.
         spacing: Of rows and of columns in mm per pixel, if the file says it.
+        stored_bits: Depth that the file stores, where a window or lookup table may have changed it.
     """
 
     pixels: np.ndarray
     bits: int
     spacing: tuple[float, float] | None = None
+    stored_bits: int | None = None
 
 
 def window(film: Radiograph, kind: Window = "voi", limits: tuple[float, float] = (0.0, 100.0)) -> np.ndarray:

@@ -31,6 +31,8 @@ def test_a_table_without_a_header_gets_names_and_counts_lines_from_the_first(csv
     assert read_csv(csv("x,1\n"), ("film",), names=("film", "label"))["film"].tolist() == ["x"]
     with pytest.raises(UserError, match="'film' is empty in line 2"):
         read_csv(csv("x,1\n,1\n"), ("film",), names=("film", "label"))
+    with pytest.raises(UserError, match="its lines have more than 2 cells"):
+        read_csv(csv("x,1,2\n"), ("film",), names=("film", "label"))
 
 
 @pytest.mark.parametrize(

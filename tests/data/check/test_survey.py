@@ -1,9 +1,12 @@
 import numpy as np
 import pandas as pd
 import pytest
+import stores
+from dicoms import dicom
 from phantoms import small
 from PIL import Image
 
+from xrayssl.data.check.matches import copies
 from xrayssl.data.check.survey import SIDE, View, opened, seen, sources, survey
 from xrayssl.data.check.tally import set_out, tally
 from xrayssl.errors import UserError
@@ -29,12 +32,25 @@ def test_size_depth_and_checksum_of_a_film_are_seen(film):
     assert found.thumbnail.shape == (SIDE, SIDE) and found.thumbnail.dtype == np.uint8
 
 
+@pytest.mark.parametrize("window", ["voi", "percentile"])
+def test_the_depth_of_a_dicom_film_is_that_of_its_file_whatever_its_window(window, tmp_path):
+    values = np.arange(4096, dtype=np.uint16).reshape(64, 64)
+    path = dicom(tmp_path / "film.dcm", values, BitsStored=12, HighBit=11, WindowCenter=900, WindowWidth=1500)
+    assert seen(View(window), {"path": str(path)}).bits == 12
+
+
 def test_a_film_that_cannot_be_read_comes_with_the_reason(film, tmp_path):
     (tmp_path / "bad.png").write_bytes(film.read_bytes()[:60])
     known, thumbnails = survey(table(film, tmp_path / "bad.png", tmp_path / "gone.png"), View(), 0)
     assert known["problem"].map(bool).tolist() == [False, True, True]
     assert thumbnails[0].any() and not thumbnails[1:].any()
     assert known["checksum"].str.len().tolist() == [64, 0, 0]
+
+
+@pytest.mark.parametrize("limits", [(5.0, 2.0), (-1.0, 50.0), (0.0, 101.0)])
+def test_limits_that_are_no_percentiles_are_refused(limits):
+    with pytest.raises(UserError, match=r"--data\.limits must be percentiles"):
+        View("percentile", limits)
 
 
 def test_two_processes_see_what_one_sees(film):
@@ -61,6 +77,15 @@ def test_a_list_of_films_to_leave_out_is_followed(tmp_path):
     (tmp_path / "list.txt").write_text(f"patient:{learned}\n")
     left = opened(small("chest"), {**ARGUMENTS, "exclude": [str(tmp_path / "list.txt")]}).table
     assert 0 < len(left) < len(every) and learned not in set(left["patient"])
+
+
+def test_a_store_and_raw_films_are_surveyed_together(tmp_path):
+    stores.store(stores.corpus(tmp_path / "raw"), tmp_path / "store")
+    raw = {"xrayssl.data.corpora.phantom": small("chest")["phantom"]}
+    both = opened({"folder": str(tmp_path / "store"), **raw}, ARGUMENTS)
+    known, thumbnails = survey(both.table, View(), 0)
+    assert not known["problem"].any() and known["checksum"].str.len().eq(64).all()
+    assert len(known) == 38 and "same file" not in set(copies(known, thumbnails, 0)["how"])
 
 
 def test_a_corpus_that_is_not_there_is_told():

@@ -45,6 +45,8 @@ def read_csv(
                             names=None if names is None else list(names))  # fmt: skip
     except FileNotFoundError:
         raise UserError(f"{path}: there is no such table.") from None
+    except IndexError:  # pandas, where a table without a header has more columns than names
+        raise UserError(f"{path}: its lines have more than {len(names or ())} cells.") from None
     except (OSError, ValueError, EOFError, zlib.error) as error:
         raise UserError(f"{path}: the table cannot be read ({str(error).strip().rstrip('.')}).") from None
     missing = [f"{path}: the column {name!r} is missing." for name in (*columns, *blank) if name not in table]

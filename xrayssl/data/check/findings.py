@@ -11,7 +11,7 @@ import pandas as pd
 
 from xrayssl.data.check.contact_sheet import by_class, by_pair, draw
 from xrayssl.data.check.matches import LATER, copies, described, leaks, to_leave_out
-from xrayssl.data.check.survey import FACTS, Corpora, View, survey
+from xrayssl.data.check.survey import FACTS, Corpora, View, survey, together
 from xrayssl.data.check.tally import tally
 from xrayssl.data.manifest import COLUMNS
 from xrayssl.files import appearing, write_json
@@ -74,12 +74,7 @@ def check(corpora: Corpora, later: Corpora | None, view: View, workers: int, by_
 
 def _with_later(corpora: Corpora, later: Corpora) -> Corpora:
     test = later.table[later.table["split"] == "test"].assign(split=LATER)
-    table = pd.concat([corpora.table, test], ignore_index=True)
-    text = [name for name in ("store", "dtype", "sha256") if name in table]
-    numbers = [name for name in ("shard", "offset", "height", "width") if name in table]
-    table[text] = table[text].fillna("")
-    table[numbers] = table[numbers].fillna(0).astype(np.int64)
-    return replace(corpora, table=table)
+    return replace(corpora, table=together([corpora.table, test]))
 
 
 def save(findings: Findings, folder: Path, view: View, workers: int) -> list[str]:

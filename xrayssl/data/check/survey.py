@@ -22,7 +22,8 @@ from xrayssl.data.split import assign
 from xrayssl.data.store import PLACE, StoredFilms
 from xrayssl.errors import UserError
 
-SOURCE = ["path", "store", "dtype", "sha256", *PLACE]
+TEXT = ["store", "dtype", "sha256"]
+SOURCE = ["path", *TEXT, *PLACE]
 """Columns that tell where a film's pixels are."""
 FACTS = ["problem", "film_height", "film_width", "bits", "spacing", "checksum"]
 
@@ -50,11 +51,19 @@ class View:
         window: As --data.window has it.
         limits: As --data.limits has it.
         first_frame: As --data.first_frame has it.
+
+    Raises:
+        UserError: If the limits are no percentiles, as training would say, too.
     """
 
     window: Window = "voi"
     limits: tuple[float, float] = (0.0, 100.0)
     first_frame: bool = False
+
+    def __post_init__(self) -> None:
+        low, high = self.limits
+        if not 0 <= low < high <= 100:
+            raise UserError(f"--data.limits must be percentiles, 0 <= low < high <= 100, not {self.limits}.")
 
 
 class Seen(NamedTuple):
@@ -64,7 +73,7 @@ class Seen(NamedTuple):
         problem: Why it cannot be read, or "".
         height: In pixels.
         width: In pixels.
-        bits: Of its grey scale.
+        bits: Of its grey scale, as the file stores it.
         spacing: Of rows, in mm per pixel; NaN where the file does not say.
         checksum: SHA-256 of the file.
         thumbnail: uint8 (64, 64), or None.
@@ -91,12 +100,19 @@ def opened(corpora: Mapping[str, Any], arguments: Mapping[str, Any]) -> Corpora:
     """
     shares = arguments["val"], arguments["test"], arguments["split_seed"]
     manifests = [assign(manifest, *shares) for manifest in gather(corpora)]
-    table = pd.concat([manifest.table for manifest in manifests], ignore_index=True)
+    table = together([manifest.table for manifest in manifests])
     bare = table[[*COLUMNS, *table.columns.intersection(["sha256"])]].fillna("").assign(row=np.arange(len(table)))
     kept = exclude(Manifest(bare), arguments["exclude"] or []).table["row"].to_numpy()
     boxes = [manifest.boxes for manifest in manifests if manifest.boxes is not None]
     classes = {name: manifest.classes for name, manifest in zip(corpora, manifests, strict=True)}
     return Corpora(table.loc[kept].reset_index(drop=True), classes, pd.concat(boxes) if boxes else None)
+
+
+def together(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """Tables of films one below the other; those of raw files are in no store, "", at place 0."""
+    table = pd.concat(tables, ignore_index=True)
+    text, places = table[table.columns.intersection(TEXT)], table[table.columns.intersection(PLACE)]
+    return table.assign(**text.fillna(""), **places.fillna(0).astype(np.int64))
 
 
 def survey(table: pd.DataFrame, view: View, workers: int) -> tuple[pd.DataFrame, np.ndarray]:
@@ -133,7 +149,8 @@ def seen(view: View, source: Mapping[str, Any]) -> Seen:
     checksum = source["sha256"] if source.get("store") else _checksum(source["path"])
     spacing = film.spacing[0] if film.spacing else np.nan
     height, width = film.pixels.shape
-    return Seen("", height, width, film.bits, spacing, checksum, thumbnail(window(film, view.window, view.limits)))
+    bits = film.stored_bits or film.bits
+    return Seen("", height, width, bits, spacing, checksum, thumbnail(window(film, view.window, view.limits)))
 
 
 def pixels(view: View, source: Mapping[str, Any]) -> Radiograph:

@@ -16,6 +16,7 @@ from typing import Any
 
 from xrayssl.data import store
 from xrayssl.data.manifest import Manifest
+from xrayssl.data.options import settled
 from xrayssl.errors import UserError
 
 Source = str | dict[str, Any]
@@ -55,7 +56,7 @@ def _open(name: str, source: Source) -> Manifest:
     problems = [*_foreign(name, options, known), *_misplaced(name, root, "None" in str(where.annotation))]
     if problems:
         raise UserError(*problems)
-    return read(None if root is None else Path(root).expanduser(), **options)
+    return read(None if root is None else Path(root).expanduser(), **settled(name, read, options))
 
 
 def _foreign(name: str, options: Mapping[str, Any], known: list[inspect.Parameter]) -> list[str]:

@@ -129,6 +129,10 @@ def _official_split(root: Path, stems: pd.Series) -> pd.Series:
         if len(both):
             raise UserError(f"{root / name}: the film {both.iloc[0]} stands in {_LISTS[0][0]} too.")
         split[listed] = value
+    loose = stems[split == ""]
+    if len(loose) and (split == "test").any():
+        log.warning("%s: %d films, such as %s, stand in neither list and come to training.",
+                    root, len(loose), loose.iloc[0])  # fmt: skip
     return split
 
 
@@ -136,7 +140,10 @@ def _listed(path: Path) -> set[str]:
     if not path.exists():
         log.warning("%s is missing: its films are split anew, and figures do not compare with published ones.", path)
         return set()
-    names = path.read_text().split()
+    try:
+        names = path.read_text(encoding="utf-8-sig").split()
+    except UnicodeDecodeError:
+        raise UserError(f"{path}: the list is not UTF-8 text; save it as such.") from None
     if not names:
         raise UserError(f"{path}: the list is empty.")
     return {_stem(name) for name in names}

@@ -115,7 +115,7 @@ def _votes(table: pd.DataFrame, path: Path) -> pd.DataFrame:
 
 def _unlabelled(root: Path, known: pd.Series) -> pd.DataFrame:
     films = {name: path for name, path in by_stem(root / "test").items() if name not in set(known)}
-    return _table(pd.DataFrame({"image_id": list(films), "path": list(films.values()), "split": "train"}))
+    return _table(pd.DataFrame({"image_id": list(films), "path": list(films.values()), "split": "train"}, dtype=str))
 
 
 def _table(films: pd.DataFrame) -> pd.DataFrame:

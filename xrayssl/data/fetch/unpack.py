@@ -75,7 +75,7 @@ def _write_all(members: Iterator[Member], archive: Path, folder: Path) -> int:
             raise UserError(
                 f"{archive.name} unpacks to more than {MOST_TIMES} times its size; it is no archive of films."
             )
-        if path.is_absolute() or ".." in path.parts or "\\" in member.name or ":" in path.parts[0]:
+        if path.is_absolute() or not path.name or ".." in path.parts or "\\" in member.name or ":" in path.parts[0]:
             raise UserError(
                 f"{archive.name} holds a file that would lie elsewhere, {member.name!r}; it is not unpacked."
             )

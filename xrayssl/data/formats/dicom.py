@@ -43,9 +43,10 @@ def decode(data: bytes, voi: bool = True, first_frame: bool = False) -> Radiogra
     raw = transfer.decode(transfer.frame_bytes(dataset, layout, frames), layout)
     if layout.samples == 3:
         return Radiograph(_without_colour(raw, dataset.PhotometricInterpretation, layout), 8, _spacing(dataset))
-    stored = transfer.values(raw, *_depth(dataset, layout.allocated), _is_signed(dataset), _is_overlaid(dataset))
+    depth = _depth(dataset, layout.allocated)
+    stored = transfer.values(raw, *depth, _is_signed(dataset), _is_overlaid(dataset))
     pixels, bits = (greyscale.shown if voi else greyscale.whole_scale)(stored, dataset)
-    return Radiograph(pixels, bits, _spacing(dataset))
+    return Radiograph(pixels, bits, _spacing(dataset), depth[0])
 
 
 def _parsed(data: bytes) -> Any:
