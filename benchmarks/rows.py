@@ -23,6 +23,8 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
+from xrayssl.data.store import file_sha256
+
 FILMS, CLASSES, WORKERS, BATCH = 500, 14, 2, 64
 
 
@@ -54,6 +56,9 @@ def store(folder: Path, table: pd.DataFrame) -> str:
     index = pd.read_parquet(folder / "stores/table/index.parquet").iloc[np.arange(len(table)) % FILMS]
     index = index.reset_index(drop=True).assign(**{name: table[name] for name in table.columns})
     index.to_parquet(folder / "stores/table/index.parquet")
+    known = json.loads((folder / "stores/table/store.json").read_text())
+    known["checksums"]["index.parquet"] = file_sha256(folder / "stores/table/index.parquet")
+    (folder / "stores/table/store.json").write_text(json.dumps(known))
     return str(folder / "stores/table")
 
 

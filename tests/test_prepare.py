@@ -109,3 +109,9 @@ def test_verify_refuses_a_damaged_store_through_the_front_door(raw, tmp_path, ca
 def test_verify_without_a_store_is_told(tmp_path):
     with pytest.raises(UserError, match="there is no store here, nor in the folders in it"):
         prepare_command(["--verify", str(tmp_path)])
+
+
+def test_verify_tells_a_number_of_workers_that_makes_no_sense(raw, tmp_path):
+    prepared(raw, "--workers", "0")
+    with pytest.raises(UserError, match="--workers must be 0 or more, not -1"):
+        prepare_command(["--verify", str(tmp_path / "out"), "--workers", "-1"])

@@ -101,10 +101,14 @@ def _problems(own: Namespace, workers: int, sources: Mapping[str, Mapping[str, A
     wrong = {
         "prepare needs films: --data.corpora.NAME PATH.": not sources,
         "prepare needs a folder for the stores: --out DIR.": own.out is None,
-        f"--workers must be 0 or more, not {workers}.": workers < 0,
+        **{sentence: True for sentence in _too_few(workers)},
         **{f"{root}: this is a store already; prepare it from the raw files.": True for root in stores},
     }
     return [sentence for sentence, holds in wrong.items() if holds]
+
+
+def _too_few(workers: int) -> list[str]:
+    return [f"--workers must be 0 or more, not {workers}."] if workers < 0 else []
 
 
 def _refuse(problems: Sequence[str]) -> None:
@@ -128,13 +132,13 @@ def _verify(own: Namespace) -> int:
     from xrayssl.data.prepare.verification import verify
     from xrayssl.data.store import is_store
 
-    root = own.verify.expanduser()
+    root, workers = own.verify.expanduser(), cores() if own.workers is None else own.workers
     stores = [root] if is_store(root) else sorted(path for path in root.glob("*") if is_store(path))
-    if not stores:
-        raise UserError(f"{root}: there is no store here, nor in the folders in it.")
+    nowhere = [] if stores else [f"{root}: there is no store here, nor in the folders in it."]
+    _refuse([*nowhere, *_too_few(workers)])
     problems = []
     for folder in stores:
-        found = verify(folder, cores() if own.workers is None else own.workers)
+        found = verify(folder, workers)
         problems += found.problems
         sys.stdout.write(f"{found.sentence}\n")
     _refuse(problems)

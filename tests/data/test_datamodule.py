@@ -234,6 +234,18 @@ def test_flips_are_warned_of_where_a_label_tells_a_side(films, caplog):
     assert any("'left hip' tells a side" in text and "--data.augment.flip 0" in text for text in caplog.messages)
 
 
+def test_a_label_that_tells_a_side_is_not_flipped_away(films):
+    for split in ("train", "val", "test"):
+        (films / split / "A").rename(films / split / "left hip")
+    always = {"augment": Augment(flip=1.0)}
+    first, kept = (
+        next(iter(module(films, **more).train_dataloader())) for more in (always, {"augment": Augment(flip=0)})
+    )
+    assert torch.equal(first["image"], kept["image"])
+    unlabelled = next(iter(module(films, labels=[], **always).train_dataloader()))
+    assert not torch.equal(unlabelled["image"], kept["image"])
+
+
 def test_excluded_films_are_not_learned_from_but_tested(films, tmp_path):
     (tmp_path / "list.txt").write_text("train/A/2.png\ntest/A/0.png\n")
     paths = module(films, exclude=[str(tmp_path / "list.txt")]).manifest.table["path"]
@@ -271,6 +283,13 @@ def test_a_store_and_raw_films_go_together(stored, chest):
 def test_a_store_of_another_window_is_refused(stored):
     with pytest.raises(UserError, match=r"made with --data\.window voi"):
         module(stored, window="none")
+
+
+def test_a_store_that_is_smaller_than_what_the_network_is_fed_is_warned_of(stored, caplog):
+    module(stored, img_size=64)
+    assert not caplog.messages
+    module(stored, img_size=65)
+    assert "keeps 64 pixels of the short side, and the network is fed 65" in caplog.text
 
 
 def test_workers_stay_from_epoch_to_epoch(films):

@@ -104,6 +104,12 @@ def test_the_checksum_follows_content_and_not_the_place():
     assert films().checksum() == moved.checksum() != relabelled.checksum()
 
 
+@pytest.mark.parametrize("task", ["multilabel", "multiclass"])
+def test_without_labels_every_film_stays(task):
+    chosen = select(films(task=task), [])
+    assert (len(chosen), chosen.classes, chosen.task) == (60, [], None)
+
+
 def test_a_subset_of_exclusive_classes_keeps_only_their_films():
     manifest = films(task="multiclass", classes=("a", "b", "c"))
     chosen = select(manifest, ["c", "a"])

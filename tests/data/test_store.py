@@ -165,6 +165,15 @@ def test_a_shard_that_vanished_meanwhile_is_named(films, tmp_path):
         stored.pixels(0)
 
 
+@pytest.mark.parametrize("damage", [lambda data: data[:500], lambda data: data[:300] + b"?" + data[301:]])
+def test_a_damaged_index_is_not_read(damage, films, tmp_path):
+    shutil.copytree(films / "small", tmp_path / "store")
+    index = tmp_path / "store/index.parquet"
+    index.write_bytes(damage(index.read_bytes()))
+    with pytest.raises(UserError, match=r"index\.parquet: this part of the store has changed"):
+        opened(tmp_path / "store")
+
+
 @pytest.mark.parametrize(
     ("version", "message"), [(9, "a store of version 9, not 1"), (None, "a store of version None")]
 )

@@ -1,4 +1,5 @@
 import pickle
+import random
 
 import cv2
 import numpy as np
@@ -6,7 +7,7 @@ import pytest
 
 from xrayssl.data.augment import Augment, Small, sided
 from xrayssl.data.resizing import fit_center, resize
-from xrayssl.data.transforms import draw_crop, evaluation, prepare, training, views
+from xrayssl.data.transforms import draw_crop, evaluation, prepare, rand_augment, training, views
 from xrayssl.errors import UserError
 
 FILM = np.random.default_rng(0).integers(0, 256, (60, 48), np.uint8)
@@ -63,6 +64,30 @@ def test_randaugment_keeps_size_and_type_on_any_film(magnitude, film):
     for seed in range(40):
         image = apply(film, seed)
         assert (image.shape, image.dtype) == ((32, 40), np.uint8)
+
+
+def adjusted(operation, film):
+    """What an operation of RandAugment makes of a film, over several draws."""
+    operations = {str(each): each for each in rand_augment(5)[5:7]}
+    chosen = list(operations.values())[operation]
+    for seed in range(20):
+        chosen.set_random_state(np.random.default_rng(seed), random.Random(seed))
+        yield chosen(image=film)["image"].astype(float)
+
+
+def test_brightness_multiplies_and_leaves_black_black():
+    film = np.arange(160, dtype=np.uint8).reshape(10, 16)
+    factors = [image[-1, -1] / 159 for image in adjusted(0, film)]
+    assert 0.55 <= min(factors) < 0.7 and 1.3 < max(factors) <= 1.45
+    for image, factor in zip(adjusted(0, film), factors, strict=True):
+        np.testing.assert_allclose(image, factor * film, atol=1.5)
+
+
+def test_contrast_stretches_about_the_mean_grey_which_stays():
+    film = np.arange(80, 160, dtype=np.uint8).reshape(8, 10)
+    factors = [np.ptp(image) / 79 for image in adjusted(1, film)]
+    assert 0.5 <= min(factors) < 0.75 and 1.3 < max(factors) <= 1.5
+    assert all(abs(image.mean() - film.mean()) < 1.5 for image in adjusted(1, film))
 
 
 @pytest.mark.parametrize("factor", [1.5, 1.7, 2, 2.3, 3, 3.9, 4.5, 7, 16])
@@ -188,6 +213,12 @@ def test_every_wrong_setting_of_the_views_is_named():
     assert [text.split()[0] for text in caught.value.messages] == [
         f"augment.small.{name}" for name in ("scale", "count", "size")
     ]
+
+
+@pytest.mark.parametrize("bias", [-1, float("inf"), float("nan")])
+def test_a_bias_to_the_middle_that_is_no_number_is_refused(bias):
+    with pytest.raises(UserError, match=r"augment\.center_bias must be a number of 0 or more"):
+        Augment(center_bias=bias)
 
 
 def test_every_wrong_setting_is_named_at_once():

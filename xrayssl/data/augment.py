@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -46,8 +47,10 @@ class Augment:
         ratio: Smallest and largest aspect ratio of the crop, width / height.
         center_bias: How strongly crops gather about the middle of the film: positions are Beta(1 + b, 1 + b), so
             that 0 is uniform and 4 keeps two thirds of the crops within a sixth of the free play of the middle.
-        flip: Probability of a horizontal flip; 0 where the side is a label, or tells one.
-        randaug: Magnitude of RandAugment (Cubuk et al. 2020, arXiv:1909.13719), 0-10; null for none.
+        flip: Probability of a horizontal flip; 0 where the side is a label, which the data module sees to if the name
+            of a class says so.
+        randaug: Magnitude of RandAugment (Cubuk et al. 2020, arXiv:1909.13719), 0-10; null for none. It is the most
+            that an operation does: how far it goes is drawn evenly up to there, to either side.
         trim: Cut off borders that hold no film.
         clahe: Even out contrast locally (CLAHE: Zuiderveld 1994).
         circle: Blacken what lies outside the largest circle inside the view, so that its corners tell nothing.
@@ -72,8 +75,8 @@ class Augment:
             problems.append(f"augment.ratio must be two ratios with 0 < smallest <= largest, not {self.ratio}.")
         if not 0 <= self.flip <= 1:
             problems.append(f"augment.flip must be a probability of 0-1, not {self.flip}.")
-        if self.center_bias < 0:
-            problems.append(f"augment.center_bias must be 0 or more, not {self.center_bias}.")
+        if not 0 <= self.center_bias < math.inf:
+            problems.append(f"augment.center_bias must be a number of 0 or more, not {self.center_bias}.")
         if self.randaug is not None and not 0 <= self.randaug <= 10:
             problems.append(f"augment.randaug must be a magnitude of 0-10 or null, not {self.randaug}.")
         if self.views < 1:

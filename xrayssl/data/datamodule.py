@@ -6,6 +6,7 @@ import logging
 import math
 import os
 import signal
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -20,6 +21,7 @@ from xrayssl.data.corpora import Source, gather
 from xrayssl.data.exclusion import exclude as without
 from xrayssl.data.films import FilmLoader, Films
 from xrayssl.data.manifest import Manifest, Score, Task, join, select
+from xrayssl.data.parallel import cores
 from xrayssl.data.radiograph import Window
 from xrayssl.data.sampler import EpochSampler
 from xrayssl.data.split import assign, wrong_shares
@@ -84,7 +86,7 @@ class XrayDataModule(LightningDataModule):
         self.corpora = corpora or self.phantoms()
         self.img_size, self.batch_size, self.augment = img_size, batch_size, augment
         self.window, self.limits, self.first_frame, self.exclude = window, limits, first_frame, list(exclude or [])
-        self.workers = min(8, _cores()) if num_workers is None else num_workers
+        self.workers = min(8, cores()) if num_workers is None else num_workers
         self.on_error, self.max_quarantine = on_error, max_quarantine
         self._train: FilmLoader | None = None
         self._resumed: dict[str, Any] = {}
@@ -94,7 +96,8 @@ class XrayDataModule(LightningDataModule):
         # on what could be read
         split = [store.readable(assign(manifest, val, test, split_seed)) for manifest in self._gathered()]
         self.manifest: Manifest = without(select(join(split), labels), self.exclude)
-        self._warn_of_flips()
+        self.augment = self._keeping_sides()
+        self._warn_of_enlarged_films()
 
     def phantoms(self) -> dict[str, Source]:
         """The corpus that stands in when none is given."""
@@ -188,13 +191,21 @@ class XrayDataModule(LightningDataModule):
             anew=split == "train",
         )
 
-    def _warn_of_flips(self) -> None:
+    def _keeping_sides(self) -> Augment:
+        """Without flips where a label tells a side."""
         names = sided(self.classes) if self.augment.flip else []
-        if names:
-            log.warning(
-                "The label %r tells a side, which a flipped film belies: set --data.augment.flip 0 to learn it.",
-                names[0],
-            )
+        if not names:
+            return self.augment
+        log.warning(
+            "The label %r tells a side, which a flipped film belies: no film is flipped, as with "
+            "--data.augment.flip 0. To flip them, leave such labels out of --data.labels.",
+            names[0],
+        )
+        return replace(self.augment, flip=0.0)
+
+    def _warn_of_enlarged_films(self) -> None:
+        for text in store.too_small(self.manifest, min(sides(self.img_size))):
+            log.warning("%s", text)
 
     def _position(self) -> tuple[int, int]:
         """Epoch, and batches of it that Lightning's loops have learned from."""
@@ -232,11 +243,6 @@ def _append_new(path: Path, line: str) -> int:
 def _leave_interrupts_to_the_parent(worker: int) -> None:
     """Ctrl-C reaches every process of a terminal; a reader that died of it would break the step that is finished."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-
-def _cores() -> int:
-    """Those that this process may use, which on a shared machine are fewer than there are."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _wrong(

@@ -221,7 +221,11 @@ def _score(manifests: Sequence[Manifest]) -> Score:
 
 
 def select(manifest: Manifest, classes: Sequence[str] | None) -> Manifest:
-    """Keeps the named classes, in the named order (None: all); of a multi-class task, only their films.
+    """Keeps the named classes, in the named order; of a multi-class task, only their films.
+
+    Args:
+        manifest: Of one or more corpora.
+        classes: Their names; None keeps all, and of an empty list there is nothing to learn but from the films.
 
     Raises:
         UserError: If a name is outside the corpus's vocabulary.
@@ -232,8 +236,9 @@ def select(manifest: Manifest, classes: Sequence[str] | None) -> Manifest:
     if unknown:
         known = ", ".join(manifest.classes) or "none"
         raise UserError(*(f"The label {name!r} is not in these corpora; they know: {known}." for name in unknown))
-    table = manifest.table
-    if manifest.task == "multiclass":
+    table, task = manifest.table, manifest.task if classes else None
+    if task == "multiclass":
         elsewhere = table[manifest.classes].notna().any(axis=1) & (table[list(classes)].max(axis=1) != 1)
         table = table[~elsewhere].reset_index(drop=True)
-    return replace(manifest, table=table, classes=list(classes), boxes=_boxes_of(manifest.boxes, table, classes))
+    boxes = _boxes_of(manifest.boxes, table, classes)
+    return replace(manifest, table=table, classes=list(classes), task=task, boxes=boxes)

@@ -7,6 +7,7 @@ that could not be read, and why). `xrayssl prepare` writes it; `--data.corpora.N
 
 from __future__ import annotations
 
+import hashlib
 import json
 import mmap
 from collections.abc import Mapping, Sequence
@@ -68,11 +69,12 @@ def manifest(root: str | Path, corpus: str, options: Mapping[str, Any]) -> Manif
         The corpus's manifest as it gave it, with the places of the films.
 
     Raises:
-        UserError: If it is a store of another corpus, options are given, or a part of it is missing.
+        UserError: If it is a store of another corpus, options are given, or a part of it is missing or has changed.
     """
     root = Path(root).expanduser().absolute()
     known = facts(root)
     problems = [*_misused(root, known, corpus, options), *missing(root, known)]
+    problems = problems or changed(root, known, (INDEX, BOXES))
     if problems:
         raise UserError(*problems)
     seen = [name for name in pq.read_schema(root / INDEX).names if name not in UNSEEN]
@@ -108,6 +110,22 @@ def missing(root: Path, known: dict[str, Any]) -> list[str]:
     return problems
 
 
+def changed(root: Path, known: dict[str, Any], names: Sequence[str]) -> list[str]:
+    """A sentence for each of these parts that is there and has another checksum than it had."""
+    sums = known["checksums"]
+    return [
+        f"{root / name}: this part of the store has changed."
+        for name in names
+        if name in sums and (root / name).is_file() and file_sha256(root / name) != sums[name]
+    ]
+
+
+def file_sha256(path: Path) -> str:
+    """Checksum of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def readable(manifest: Manifest) -> Manifest:
     """Leaves out films that could not be read when their store was made; split first, or they would change the draw."""
     if "shard" not in manifest.table:
@@ -118,10 +136,8 @@ def readable(manifest: Manifest) -> Manifest:
 
 def other_windows(manifest: Manifest, window: str, limits: Sequence[float]) -> list[str]:
     """A sentence for each store among the corpora that was windowed in another way than is asked for."""
-    if "store" not in manifest.table:
-        return []
     problems = []
-    for root in filter(None, manifest.table["store"].dropna().unique()):
+    for root in _roots(manifest):
         known = facts(Path(root))
         if (known["window"], known["limits"]) != (window, list(limits)):
             problems.append(
@@ -129,6 +145,22 @@ def other_windows(manifest: Manifest, window: str, limits: Sequence[float]) -> l
                 f"not {window} {list(limits)}; repeat its own here, or make another store."
             )
     return problems
+
+
+def too_small(manifest: Manifest, side: int) -> list[str]:
+    """A sentence for each store among the corpora whose films would be enlarged to this short side in pixels."""
+    known = {root: facts(Path(root))["size"] for root in _roots(manifest)}
+    return [
+        f"{root}: this store keeps {size} pixels of the short side, and the network is fed {side}: its films are "
+        f"enlarged. Make another with `xrayssl prepare --size {side}` or more."
+        for root, size in known.items()
+        if size < side
+    ]
+
+
+def _roots(manifest: Manifest) -> list[str]:
+    stored = manifest.table["store"] if "store" in manifest.table else pd.Series([], dtype=str)
+    return [root for root in stored.dropna().unique() if root]
 
 
 class StoredFilms:

@@ -148,9 +148,15 @@ def _into(out: np.ndarray | None, image: np.ndarray) -> np.ndarray:
 
 
 def rand_augment(magnitude: int) -> list[A.BasicTransform]:
-    """The operations of RandAugment that make sense on grey films, at a magnitude of 0-10."""
+    """The operations of RandAugment that make sense on grey films, at a magnitude of 0-10.
+
+    Cubuk et al. 2020 (arXiv:1909.13719). There the magnitude is the strength; here strengths are drawn evenly up to
+    it, so that films are seen all but unchanged, too.
+    """
     m, bits = magnitude / 10, 8 - round(0.4 * magnitude)
     shift = {"fill": 0, "border_mode": cv2.BORDER_CONSTANT, "p": 1.0}
+    # blends with black and with the mean grey, as the paper's; RandomBrightnessContrast adds, and scales from black
+    blend, grey = (1 - 0.9 * m, 1 + 0.9 * m), {"saturation": (1, 1), "hue": (0, 0), "p": 1.0}
     posterize = [A.Posterize(num_bits=bits, p=1.0)] if bits < 8 else []  # it knows no identity
     return [
         A.Affine(rotate=(-30 * m, 30 * m), **shift),
@@ -158,8 +164,8 @@ def rand_augment(magnitude: int) -> list[A.BasicTransform]:
         A.Affine(shear={"x": (0, 0), "y": (-17 * m, 17 * m)}, **shift),
         A.Affine(translate_percent={"x": (-0.45 * m, 0.45 * m), "y": (0, 0)}, **shift),
         A.Affine(translate_percent={"x": (0, 0), "y": (-0.45 * m, 0.45 * m)}, **shift),
-        A.RandomBrightnessContrast(brightness_limit=0.9 * m, contrast_limit=0, p=1.0),
-        A.RandomBrightnessContrast(brightness_limit=0, contrast_limit=0.9 * m, p=1.0),
+        A.ColorJitter(brightness=blend, contrast=(1, 1), **grey),
+        A.ColorJitter(brightness=(1, 1), contrast=blend, **grey),
         A.Sharpen(alpha=(0, 0.9 * m), lightness=(1.0, 1.0), p=1.0),
         *posterize,
         A.Equalize(p=1.0),

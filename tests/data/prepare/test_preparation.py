@@ -165,6 +165,40 @@ def test_a_corpus_that_has_changed_meanwhile_is_refused(tmp_path, monkeypatch):
         store(root, tmp_path / "store")
 
 
+def test_a_finished_store_of_films_that_were_replaced_since_is_not_called_complete(tmp_path):
+    root = corpus(tmp_path / "raw")
+    store(root, tmp_path / "store")
+    Image.new("L", (9, 9)).save(root / "A/02.png")
+    with pytest.raises(UserError, match=r"raw files have changed .* such as .*A/02\.png \(1 in all\); delete it"):
+        store(root, tmp_path / "store")
+
+
+def test_a_film_that_was_set_aside_and_is_mended_is_not_forgotten(tmp_path):
+    root = corpus(tmp_path / "raw")
+    good = (root / "B/05.png").read_bytes()
+    store(spoil(root, "B/05.png"), tmp_path / "store", tolerance=QUARANTINE)
+    assert not store(root, tmp_path / "store", tolerance=QUARANTINE)
+    (root / "B/05.png").write_bytes(good)
+    with pytest.raises(UserError, match=r"such as .*B/05\.png"):
+        store(root, tmp_path / "store", tolerance=QUARANTINE)
+
+
+@pytest.mark.parametrize("left", ["", "[1", "[1]"])
+def test_a_plan_that_a_power_cut_left_damaged_is_told(left, whole, tmp_path):
+    (tmp_path / "store.partial").mkdir()
+    (tmp_path / "store.partial/plan.json").write_text(left)
+    with pytest.raises(UserError, match=r"its plan\.json is damaged; delete this folder"):
+        store(whole / "raw", tmp_path / "store")
+
+
+def test_a_shard_that_was_begun_and_is_not_needed_any_more_goes(tmp_path, monkeypatch):
+    root = corpus(tmp_path / "raw")
+    draft = undone(root, tmp_path / "store", 9, monkeypatch)
+    (draft / "shard-00009.bin").write_bytes(b"begun")
+    store(root, tmp_path / "store")
+    assert "shard-00009.bin" not in content(tmp_path / "store")
+
+
 def test_a_folder_that_holds_something_else_is_refused(whole, tmp_path):
     (tmp_path / "store").mkdir()
     (tmp_path / "store/thesis.tex").touch()

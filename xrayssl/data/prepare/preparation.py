@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
@@ -19,7 +20,7 @@ from xrayssl.data.parallel import in_order
 from xrayssl.data.prepare.publication import finish, publish
 from xrayssl.data.prepare.reduction import Recipe, reduced
 from xrayssl.data.prepare.shards import JOURNAL, Shards
-from xrayssl.data.store import FACTS, VERSION, facts, is_store
+from xrayssl.data.store import FACTS, INDEX, VERSION, facts, is_store
 from xrayssl.errors import UserError
 from xrayssl.files import write_json
 
@@ -104,6 +105,7 @@ def prepare(folder: Path, wanted: dict[str, Any], manifest: Manifest, workers: i
     """
     if is_store(folder):
         _same(folder, facts(folder), wanted)
+        _up_to_date(folder)
         return False
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(f"{folder}: there is something here that is no store; choose another --out.")
@@ -140,11 +142,30 @@ def _alone(draft: Path) -> Iterator[None]:
 def _claim(draft: Path, wanted: dict[str, Any]) -> None:
     begun = next((draft / name for name in (FACTS, PLAN) if (draft / name).is_file()), None)
     if begun is not None:
-        _same(draft, json.loads(begun.read_text(encoding="utf-8")), wanted)
+        _same(draft, _plan_of(begun), wanted)
     elif (draft / JOURNAL).exists():
         raise UserError(f"{draft}: its {PLAN} is missing; delete this folder and start anew.")
     else:
         write_json(draft / PLAN, wanted)
+
+
+def _plan_of(begun: Path) -> dict[str, Any]:
+    try:
+        return dict(json.loads(begun.read_text(encoding="utf-8")))
+    except (ValueError, TypeError):  # a power cut can leave an empty file
+        raise UserError(f"{begun.parent}: its {begun.name} is damaged; delete this folder and start anew.") from None
+
+
+def _up_to_date(folder: Path) -> None:
+    """Refuses raw files of another length than they had: replaced ones, and mended ones that were set aside."""
+    index = pd.read_parquet(folder / INDEX, columns=["path", "film_bytes"])
+    sizes = zip(index["path"], index["film_bytes"], strict=True)
+    other = [path for path, size in sizes if os.path.isfile(path) and os.path.getsize(path) != size]
+    if other:
+        raise UserError(
+            f"{folder}: raw files have changed since this store was made, such as {other[0]} ({len(other)} in all); "
+            "delete it, or choose another --out."
+        )
 
 
 def _same(folder: Path, begun: dict[str, Any], wanted: dict[str, Any]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ import pandas as pd
 from xrayssl.data.annotations.boxes import with_area
 from xrayssl.data.manifest import Manifest, in_fractions
 from xrayssl.data.prepare.shards import read_journal
-from xrayssl.data.store import BOXES, FACTS, INDEX, PLACE, QUARANTINE, UNSEEN, shard_name
+from xrayssl.data.store import BOXES, FACTS, INDEX, PLACE, QUARANTINE, UNSEEN, file_sha256, shard_name
 from xrayssl.errors import UserError
 from xrayssl.files import appearing, write_json
 
@@ -53,12 +52,6 @@ def publish(draft: Path, folder: Path) -> None:
         if path.name not in (FACTS, INDEX, BOXES, QUARANTINE) and path.suffix != ".bin":
             path.unlink()
     os.replace(draft, folder)
-
-
-def file_sha256(path: Path) -> str:
-    """Checksum of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _index(manifest: Manifest, journal: pd.DataFrame) -> pd.DataFrame:

@@ -127,6 +127,9 @@ class Shards:
             raise UserError(f"{path}: its end is missing; delete {self.folder} and start anew.")
         file.truncate(self._end)
         file.seek(self._end)
+        for later in self.folder.glob("shard-*.bin"):  # begun, but not in the journal; it may not be needed any more
+            if later.name > path.name:
+                later.unlink()
         return file
 
 

@@ -15,7 +15,7 @@ from xrayssl.data import store
 from xrayssl.data.corpora import gather
 from xrayssl.data.parallel import in_order
 from xrayssl.data.prepare.preparation import fingerprint
-from xrayssl.data.prepare.publication import file_sha256
+from xrayssl.data.store import file_sha256
 from xrayssl.errors import UserError
 
 SHOWN = 5
@@ -84,9 +84,7 @@ def verify(root: Path, workers: int) -> Finding:
 
 
 def _parts(root: Path, known: dict[str, Any]) -> list[str]:
-    changed = {name: checksum for name, checksum in known["checksums"].items()
-               if (root / name).is_file() and file_sha256(root / name) != checksum}  # fmt: skip
-    return store.missing(root, known) + [f"{root / name}: this part of the store has changed." for name in changed]
+    return store.missing(root, known) + store.changed(root, known, list(known["checksums"]))
 
 
 def _check(root: Path, itemsize: int, film: Film) -> Verdict:
