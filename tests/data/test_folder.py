@@ -1,3 +1,4 @@
+import os
 import shutil
 import sys
 
@@ -97,6 +98,13 @@ def test_linked_folders_are_followed_but_not_in_circles(tmp_path):
 def test_a_folder_without_films_is_an_error_that_says_what_was_looked_for(tmp_path):
     (tmp_path / "notes.txt").write_text("no film")
     with pytest.raises(UserError, match=rf"{tmp_path}: no film below this folder .*\.dcm"):
+        manifest(tmp_path)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other file systems refuse such names")
+def test_a_film_whose_name_is_not_utf_8_is_refused_with_its_name(tmp_path):
+    put(tmp_path, os.fsdecode(b"Schl\xfcsselbein.png"))
+    with pytest.raises(UserError, match="Schlüsselbein.png: this name is not UTF-8"):
         manifest(tmp_path)
 
 

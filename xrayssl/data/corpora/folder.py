@@ -85,7 +85,17 @@ def from_classes(
 def _visible_files(root: Path) -> Iterator[str]:
     for folder, below, names in os.walk(root, followlinks=True, onerror=_refuse):
         below[:] = [name for name in below if not name.startswith(".") and not _leads_back(folder, name)]
-        yield from (os.path.join(folder, name) for name in names if not name.startswith("."))
+        for name in (name for name in names if not name.startswith(".")):
+            _check_name(folder, name)
+            yield os.path.join(folder, name)
+
+
+def _check_name(folder: str, name: str) -> None:
+    try:
+        os.path.join(folder, name).encode()
+    except UnicodeEncodeError:
+        named = os.fsencode(os.path.join(folder, name)).decode("latin-1")
+        raise UserError(f"{named}: this name is not UTF-8, which tables are written in; rename the file.") from None
 
 
 def _leads_back(folder: str, name: str) -> bool:
