@@ -1,8 +1,9 @@
 import pytest
 import torch
 from lightning.pytorch import Trainer
+from timm.layers import resample_abs_pos_embed
 
-from xrayssl import handoff
+from xrayssl import cli, handoff
 from xrayssl.backbone import Backbone
 from xrayssl.errors import UserError
 from xrayssl.methods import Finetune, RotationProxy
@@ -75,3 +76,74 @@ def test_a_file_with_code_in_it_is_refused(tmp_path):
     torch.save({"state_dict": {}, "code": quiet}, tmp_path / "evil.ckpt")
     with pytest.raises(UserError, match=r"evil\.ckpt"):
         handoff.read(tmp_path / "evil.ckpt")
+
+
+@pytest.mark.parametrize("size", [(48, 48), (32, 64)])
+def test_another_input_size_resamples_the_positions_of_our_own_vit_and_nothing_else(tmp_path, size):
+    source = Backbone("vit_tiny_patch16_224", (64, 32))
+    path = handoff.save(source, tmp_path / "backbone.safetensors")
+    backbone = Backbone("vit_tiny_patch16_224", size)
+    report, _ = handoff.load(backbone, path)
+    ours, theirs = backbone.network.state_dict(), source.network.state_dict()
+    assert [name for name in ours if not torch.equal(ours[name], theirs[name])] == ["pos_embed"]
+    cells = (size[0] // 16, size[1] // 16)
+    assert torch.equal(ours["pos_embed"], resample_abs_pos_embed(theirs["pos_embed"], cells, (4, 2)))
+    assert f"positions resampled from 4 x 2 to {cells[0]} x {cells[1]} patches" in str(report)
+
+
+def test_the_same_input_size_leaves_everything_as_it_is(tmp_path):
+    source, backbone = Backbone("vit_tiny_patch16_224", (64, 32)), Backbone("vit_tiny_patch16_224", (64, 32))
+    report, _ = handoff.load(backbone, handoff.save(source, tmp_path / "backbone.safetensors"))
+    assert handoff.fingerprint(backbone) == handoff.fingerprint(source)
+    assert report.notes == []
+
+
+def test_what_has_no_positions_to_resample_is_still_refused_at_another_size(tmp_path):
+    path = handoff.save(Backbone("mixer_s32_224", 64), tmp_path / "backbone.safetensors")
+    with pytest.raises(UserError, match=r"another shape.*trained at 64 x 64 px, so set --data\.img_size to that"):
+        handoff.load(Backbone("mixer_s32_224", 32), path)
+
+
+def test_more_channels_of_our_own_are_not_folded(tmp_path):
+    path = handoff.save(Backbone("resnet18", 32, in_chans=3), tmp_path / "backbone.safetensors")
+    with pytest.raises(UserError, match=r"another shape, such as 'conv1\.weight'"):
+        handoff.load(Backbone("resnet18", 32), path)
+
+
+@pytest.mark.parametrize("address", ["https://a.b/c.pth", "s3://bucket/c.pth", "hf-hub:timm/resnet18"])
+def test_an_address_is_refused_in_one_sentence_and_nothing_is_fetched(address):
+    with pytest.raises(UserError, match="nothing is downloaded") as caught:
+        handoff.load(Backbone("resnet18", 32), address)
+    assert str(caught.value).count(".\n") == 0 and len(caught.value.messages) == 1
+
+
+def test_the_kind_of_a_file_is_told_by_its_bytes_and_not_by_its_name(tmp_path):
+    path = handoff.save(Backbone("resnet18", 32), tmp_path / "weights.ckpt")
+    assert handoff.describe(path)["architecture"] == "resnet18"
+    torch.save(Backbone("resnet18", 32).network.state_dict(), tmp_path / "weights.safetensors")
+    assert handoff.describe(tmp_path / "weights.safetensors")["architecture"] == "resnet18"
+
+
+def test_a_file_of_another_program_becomes_the_parent_of_the_next_stage(tmp_path):
+    torch.save({"state_dict": Backbone("resnet18", 32).network.state_dict()}, tmp_path / "x.pth")
+    _, weights = handoff.load(Backbone("resnet18", 32), tmp_path / "x.pth")
+    (parent,) = weights.lineage()
+    assert parent == {"method": weights.layout.name, "sha256": handoff.sha256(tmp_path / "x.pth")}
+
+
+def test_inspect_says_how_to_start_from_a_file_of_another_program(tmp_path, capsys):
+    state = {f"module.encoder_q.{name}": v for name, v in Backbone("resnet18", 32).network.state_dict().items()}
+    torch.save({"state_dict": {**state, "module.queue": torch.ones(2)}}, tmp_path / "x.pth.tar")
+    assert cli.main(["inspect", str(tmp_path / "x.pth.tar")]) == 0
+    said = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines())
+    assert said["layout"] == "MoCo v2" and said["left_out"] == "queue: 1"
+    assert said["start_with"] == "--model.backbone resnet18"
+
+
+def test_a_fit_starts_from_a_file_of_another_program(tmp_path, shoulder):
+    state = Backbone("resnet18", 32, in_chans=3).network.state_dict()
+    torch.save({"state_dict": state}, tmp_path / "x.pth")
+    method = RotationProxy(backbone="resnet18", img_size=32, init_from=str(tmp_path / "x.pth"))
+    method.start()
+    assert torch.equal(method.backbone.network.layer4[0].conv1.weight, state["layer4.0.conv1.weight"])
+    assert method.backbone.mean.item() == pytest.approx(0.449)

@@ -2,15 +2,30 @@
 
 from __future__ import annotations
 
+import argparse
 import os
+import re
 import tempfile
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from lightning.pytorch.plugins.io import TorchCheckpointIO
+from numpy._core.multiarray import _reconstruct, scalar
 
 from xrayssl.errors import UserError
+
+# What published checkpoints hold besides tensors and plain containers: the command line, and numbers of numpy, whose
+# module had another name before numpy 2. Calling any of these makes data only.
+HARMLESS: list[Any] = [
+    argparse.Namespace,
+    np.ndarray,
+    np.dtype,
+    *sorted({type(np.dtype(code)) for code in "?bhilBHILefd"}, key=lambda kind: kind.__name__),
+    *((made, f"{module}.multiarray.{made.__name__}") for made in (scalar, _reconstruct)
+      for module in ("numpy.core", "numpy._core")),
+]  # fmt: skip
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -55,15 +70,20 @@ def load(path: Path, map_location: Any = "cpu") -> dict[str, Any]:
     """Reads the content of any checkpoint as data.
 
     Raises:
-        UserError: If the file is missing, truncated or no checkpoint.
+        UserError: If the file is missing, truncated, holds code or is no checkpoint.
     """
     if not path.is_file():
         raise UserError(f"{path}: there is no such checkpoint.")
     try:
-        content = torch.load(path, map_location=map_location, weights_only=True)
-    except Exception:  # foreign bytes can fail anywhere in the unpickler, with any exception
-        reason = "it is truncated, of another program, or has code in it, which is never executed"
-        raise UserError(f"{path}: no readable checkpoint; {reason}.") from None
+        with torch.serialization.safe_globals(HARMLESS), path.open("rb") as file:  # a name would choose the format
+            content = torch.load(file, map_location=map_location, weights_only=True)
+    except Exception as error:  # foreign bytes can fail anywhere in the unpickler, with any exception
+        code = re.search(r"GLOBAL (\S+)", str(error))
+        if code is None:
+            raise UserError(f"{path}: no readable checkpoint; it is truncated or of another program.") from None
+        raise UserError(
+            f"{path}: it has code in it ({code[1]}), which is never executed; save its state_dict alone."
+        ) from None
     if not isinstance(content, dict):
         raise UserError(f"{path}: this is no checkpoint, but a {type(content).__name__}.")
     return content

@@ -1,13 +1,16 @@
 """What passes from one stage to the next: the backbone's weights as data, and where they come from.
 
 `backbone.safetensors` holds timm's key names; its header holds one JSON object under the key `xrayssl`. Nothing in
-such a file is code. Loading demands every key of the backbone, and says what it did.
+such a file is code. Files of other programs are read through `xrayssl.foreign`. Loading demands every key of the
+backbone, and says what it did.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,14 +20,17 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from xrayssl import checkpoint
+from xrayssl import checkpoint, foreign
 from xrayssl.backbone import Backbone
 from xrayssl.errors import UserError
 from xrayssl.files import appearing
+from xrayssl.foreign.fitting import Fitting, differences
 
 VERSION = 1
 FILE = "backbone.safetensors"
 PREFIX = "backbone.network."
+SHOWN = 6  # kinds of tensors left out that a report names
+REMOTE = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+:/|hf[-_]hub:)")
 
 
 @dataclass(frozen=True)
@@ -33,15 +39,18 @@ class Weights:
 
     Args:
         tensors: timm key names to values.
-        metadata: The header: architecture, in_chans, img_size, mean, std, method, parents, git, data, created.
+        metadata: The header: architecture, in_chans, img_size, mean, std, method, parents, git, data, created; of a
+            file of another program: layout, method, mean, std.
         path: Of the file.
-        others: Number of tensors in the file that belong to no backbone (heads, decoders).
+        others: The file's tensors that belong to no backbone (heads, decoders, optimisers), by kind, and how many.
+        layout: Of a file of another program whose names are known.
     """
 
     tensors: dict[str, Tensor]
     metadata: dict[str, Any]
     path: Path
-    others: int = 0
+    others: dict[str, int] = field(default_factory=dict)
+    layout: foreign.Layout | None = None
 
     def lineage(self) -> list[dict[str, Any]]:
         """The parents of a stage that starts from this file, oldest first."""
@@ -55,19 +64,31 @@ class Report:
 
     Args:
         path: Of the file.
-        loaded: Keys taken as they are.
-        left_out: Tensors of the file that the backbone does not have.
+        layout: Whose file it is.
+        loaded: Keys taken.
+        others: Tensors of the file that the backbone does not have, by kind, and how many.
+        notes: What was resampled, folded or taken for something else.
     """
 
     path: Path
+    layout: str = "xrayssl"
     loaded: list[str] = field(default_factory=list)
-    left_out: int = 0
+    others: dict[str, int] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def left_out(self) -> int:
+        """Number of the file's tensors that were not taken."""
+        return sum(self.others.values())
 
     def __str__(self) -> str:
-        return (
-            f"Loaded {len(self.loaded)} of {len(self.loaded)} backbone tensors from {self.path}; "
-            f"0 missing, {self.left_out} of the file's other tensors left out."
-        )
+        kinds = ", ".join(f"{kind}: {count}" for kind, count in list(self.others.items())[:SHOWN])
+        rest = "" if len(self.others) <= SHOWN else f", {len(self.others) - SHOWN} kinds more"
+        lines = [
+            f"Loaded {len(self.loaded)} of {len(self.loaded)} backbone tensors from {self.path} (layout: {self.layout})"
+            f"; 0 missing, {self.left_out} of the file's other tensors left out{f' ({kinds}{rest})' if kinds else ''}."
+        ]
+        return "\n  ".join([*lines, *(f"{note}." for note in self.notes)])
 
 
 def describe_backbone(backbone: Backbone) -> dict[str, Any]:
@@ -98,20 +119,34 @@ def save(backbone: Backbone, path: str | Path, **metadata: Any) -> Path:
     return path
 
 
-def read(path: str | Path) -> Weights:
-    """Reads a backbone from backbone.safetensors, a run directory, or a checkpoint of this package.
+def read(path: str | Path, network: Any = None) -> Weights:
+    """Reads a backbone from backbone.safetensors, a run directory, a checkpoint, or a file of another program.
+
+    Args:
+        path: Of the file or run directory.
+        network: The timm network to fill, for files whose names only it can tell.
 
     Raises:
-        UserError: If there is no such file, it is truncated, or it holds no backbone.
+        UserError: If there is no such file, it is truncated, has code in it, or holds no backbone.
     """
-    path = _locate(Path(path))
-    return _read_safetensors(path) if path.suffix == ".safetensors" else _read_checkpoint(path)
+    path = _locate(path)
+    if _is_safetensors(path):
+        header, tensors = _read_safetensors(path)
+        return Weights(tensors, header, path) if header else _foreign(path, tensors, network)
+    content = checkpoint.load(path)
+    if "backbone" not in content.get("xrayssl", {}):
+        return _foreign(path, content, network)
+    state = content["state_dict"]
+    tensors = {name[len(PREFIX) :]: value for name, value in state.items() if name.startswith(PREFIX)}
+    others = {"heads": len(state) - len(tensors)} if len(state) > len(tensors) else {}
+    return Weights(tensors, content["xrayssl"]["backbone"], path, others)
 
 
 def load(backbone: Backbone, path: str | Path) -> tuple[Report, Weights]:
     """Fills a backbone from a file; every one of its tensors must be there in the right shape.
 
-    Mean and standard deviation of the grey values travel with the weights.
+    Positions are resampled when the input size differs. Of a file of another program also the patch embedding, and
+    colour is folded into grey. Mean and standard deviation of the grey values travel with the weights.
 
     Returns:
         What was done, and the file's content.
@@ -119,13 +154,19 @@ def load(backbone: Backbone, path: str | Path) -> tuple[Report, Weights]:
     Raises:
         UserError: If the file holds another architecture, or keys or shapes do not match.
     """
-    weights = read(path)
-    _check_match(backbone, weights)
-    backbone.network.load_state_dict(weights.tensors)
-    for name, buffer in (("mean", backbone.mean), ("std", backbone.std)):
-        if name in weights.metadata:
-            buffer.copy_(torch.tensor(weights.metadata[name]))
-    return Report(weights.path, list(weights.tensors), weights.others), weights
+    weights = read(path, backbone.network)
+    fitting = Fitting(backbone, dict(weights.tensors))
+    if weights.layout is None:
+        _check_architecture(backbone, weights)
+        fitting.positions(weights.metadata.get("img_size", backbone.img_size))
+    else:
+        fitting.foreign()
+    _check_match(backbone, weights, fitting.tensors)
+    expected = backbone.network.state_dict()
+    backbone.network.load_state_dict({name: fitting.tensors[name] for name in expected})
+    notes = [*fitting.notes, *_normalise_alike(backbone, weights)]
+    layout = weights.layout.name if weights.layout else "xrayssl"
+    return Report(weights.path, layout, list(expected), weights.others, notes), weights
 
 
 def describe(path: str | Path) -> dict[str, Any]:
@@ -139,9 +180,11 @@ def describe(path: str | Path) -> dict[str, Any]:
         "path": str(weights.path),
         "sha256": sha256(weights.path),
         **weights.metadata,
+        **(weights.layout.facts() if weights.layout else {}),
         "tensors": len(weights.tensors),
         "parameters": sum(value.numel() for value in weights.tensors.values()),
-        "other_tensors": weights.others,
+        "other_tensors": sum(weights.others.values()),
+        **({"left_out": weights.others} if weights.layout else {}),
         "keys": {name: list(value.shape) for name, value in weights.tensors.items()},
     }
 
@@ -160,7 +203,10 @@ def fingerprint(backbone: Backbone) -> str:
     return digest.hexdigest()
 
 
-def _locate(path: Path) -> Path:
+def _locate(path: str | Path) -> Path:
+    if REMOTE.match(str(path)):
+        raise UserError(f"{path}: nothing is downloaded; fetch the file yourself and give its path.")
+    path = Path(path)
     if path.is_dir():
         path = path / FILE
     if not path.is_file():
@@ -168,45 +214,81 @@ def _locate(path: Path) -> Path:
     return path
 
 
-def _read_safetensors(path: Path) -> Weights:
+def _is_safetensors(path: Path) -> bool:
+    """Whether a file begins as safetensors do: 8 bytes of length, and a JSON object."""
+    with path.open("rb") as file:
+        return file.read(9)[8:] == b"{"
+
+
+def _read_safetensors(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     try:
         with safe_open(path, framework="pt") as file:
             header = json.loads((file.metadata() or {}).get("xrayssl", "{}"))
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+            return header, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
     except (SafetensorError, json.JSONDecodeError, OSError) as error:
         raise UserError(f"{path}: no readable backbone, it may be truncated ({error}).") from None
-    return Weights(tensors, header, path)
 
 
-def _read_checkpoint(path: Path) -> Weights:
-    content = checkpoint.load(path)
-    state = content.get("state_dict", {})
-    tensors = {name[len(PREFIX) :]: value for name, value in state.items() if name.startswith(PREFIX)}
-    if not tensors:
-        raise UserError(f"{path}: this checkpoint holds no backbone of xrayssl, and other layouts cannot be read yet.")
-    return Weights(tensors, content.get("xrayssl", {}).get("backbone", {}), path, len(state) - len(tensors))
+def _foreign(path: Path, content: Mapping[str, Any], network: Any) -> Weights:
+    layout = foreign.recognise(path, content, network)
+    if layout is None:
+        raise UserError(
+            f"{path}: the names of its tensors are those of no network that xrayssl knows"
+            + (f", nor those of {_name(network)}." if network is not None else "; to load it, name its timm network.")
+        )
+    metadata: dict[str, Any] = {"layout": layout.name, "method": layout.name}
+    if layout.statistics:
+        metadata |= {"mean": list(layout.statistics.mean), "std": list(layout.statistics.std)}
+    return Weights(layout.tensors, metadata, path, layout.groups, layout)
 
 
-def _check_match(backbone: Backbone, weights: Weights) -> None:
+def _name(network: Any) -> str:
+    return str(getattr(network, "pretrained_cfg", {}).get("architecture", type(network).__name__))
+
+
+def _normalise_alike(backbone: Backbone, weights: Weights) -> list[str]:
+    """Sets mean and standard deviation as for the weights; one channel gets the mean of three."""
+    if "mean" not in weights.metadata:
+        return ["the file does not tell how its input was normalised: mean and std of the model stay"]
+    for name, buffer in (("mean", backbone.mean), ("std", backbone.std)):
+        given = torch.tensor(weights.metadata[name])
+        buffer.copy_(given if len(given) == len(buffer) else given.mean())
+    if weights.layout is None:
+        return []
+    assert weights.layout.statistics
+    figures = " and ".join(
+        f"{name} {_figures(buffer)}" for name, buffer in (("mean", backbone.mean), ("std", backbone.std))
+    )
+    return [f"films are normalised with {figures}: {weights.layout.statistics.source}"]
+
+
+def _figures(values: Tensor) -> str:
+    return ", ".join(f"{value:.4g}" for value in values.tolist())
+
+
+def _check_architecture(backbone: Backbone, weights: Weights) -> None:
     architecture = weights.metadata.get("architecture", backbone.architecture)
     if architecture != backbone.architecture:
         raise UserError(
             f"{weights.path} holds a {architecture}, but the model is a {backbone.architecture}; "
             f"set --model.backbone {architecture} or start from another file."
         )
-    size = weights.metadata.get("img_size", list(backbone.img_size))
-    expected, problems = backbone.network.state_dict(), []
-    missing = [name for name in expected if name not in weights.tensors]
-    if missing:
-        problems.append(f"lacks {len(missing)} of {len(expected)} tensors, such as {missing[0]!r}")
-    foreign = [name for name in weights.tensors if name not in expected]
-    if foreign:
-        problems.append(f"has {len(foreign)} tensors that the network does not know, such as {foreign[0]!r}")
-    shapes = [k for k, v in expected.items() if k in weights.tensors and weights.tensors[k].shape != v.shape]
-    if shapes:
-        first = f"{tuple(weights.tensors[shapes[0]].shape)} instead of {tuple(expected[shapes[0]].shape)}"
-        problems.append(f"has {len(shapes)} tensors of another shape, such as {shapes[0]!r}: {first}")
-    if shapes and size != list(backbone.img_size):
-        problems.append(f"was trained at {size[0]} x {size[1]} px, so set --data.img_size to that")
+
+
+def _check_match(backbone: Backbone, weights: Weights, tensors: dict[str, Tensor]) -> None:
+    problems = differences(backbone.network.state_dict(), tensors)
     if problems:
-        raise UserError(f"{weights.path} does not fit {backbone.architecture}: it {', and it '.join(problems)}.")
+        whose = f" ({weights.layout.name})" if weights.layout else ""
+        what = ", and it ".join(problems) + _hint(backbone, weights)
+        raise UserError(f"{weights.path}{whose} does not fit {backbone.architecture}: it {what}.")
+
+
+def _hint(backbone: Backbone, weights: Weights) -> str:
+    """Names the network, or the input size, that would fit."""
+    if weights.layout:
+        name = weights.layout.architecture
+        return f"; by its shapes it is a {name}: set --model.backbone {name}" if name else ""
+    size = weights.metadata.get("img_size") or list(backbone.img_size)
+    if size == list(backbone.img_size):
+        return ""
+    return f"; it was trained at {size[0]} x {size[1]} px, so set --data.img_size to that"
