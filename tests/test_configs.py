@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 from phantoms import small
+from tokenizers import untrained
 
 from xrayssl import cli, recipes
 
@@ -21,6 +22,8 @@ def test_every_configuration_trains_a_batch_on_phantoms(path, tmp_path):
     changes = {"data.corpora": json.dumps(small(body)), "data.img_size": "64", "data.batch_size": "4",
                "data.num_workers": "0", "model.backbone": SIZES.get(backbone, backbone),
                "trainer.fast_dev_run": "true", "trainer.accelerator": "cpu"}  # fmt: skip
+    if "tokenizer" in content["model"]["init_args"]:
+        changes["model.tokenizer"] = untrained(tmp_path / "dvae.ckpt", size=64)[1]
     words = [word for name, value in changes.items() for word in (f"--{name}", value)]
     assert cli.main(["fit", "--config", path.stem, "--out", str(tmp_path / "run"), *words]) == 0
 

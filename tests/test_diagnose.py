@@ -86,7 +86,7 @@ def test_every_mistake_of_a_file_is_listed_with_its_place(tmp_path):
 
 
 def test_values_for_a_class_that_is_replaced_later_are_not_checked(tmp_path):
-    (tmp_path / "mae.yaml").write_text("model: {class_path: MAEPretrain, init_args: {norm_pix: true}}")
+    (tmp_path / "mae.yaml").write_text("model: {class_path: MAEPretrain, init_args: {target: pixels}}")
     words = ["--config", str(tmp_path / "mae.yaml"), "--model", "RotationProxy", "--data", "ChestXrayDataModule"]
     assert explained(*words) == []
 

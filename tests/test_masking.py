@@ -1,7 +1,35 @@
+import cv2
+import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from xrayssl.masking import Masking, center_map, draw_patches, mask_of, uniform_map
+from xrayssl.errors import UserError
+from xrayssl.maps import block_map, center_map, grid_map, image_map, uniform_map
+from xrayssl.masking import Map, Masking, draw_patches, mask_of, visible_share
+
+KINDS = ["uniform", "center", "block", "grid"]
+
+
+@pytest.fixture(autouse=True)
+def _seed():
+    torch.manual_seed(0)
+
+
+@pytest.fixture
+def prior(tmp_path):
+    """A picture that is white on its left half."""
+    picture = np.zeros((40, 60), np.uint8)
+    picture[:, :30] = 255
+    cv2.imwrite(str(tmp_path / "prior.png"), picture)
+    return str(tmp_path / "prior.png")
+
+
+def masks(masking, grid, batch):
+    """True where a patch is hidden, (B, h, w)."""
+    _, hidden_BM = masking.draw(grid, batch)
+    return mask_of(hidden_BM, grid[0] * grid[1]).unflatten(1, grid)
 
 
 @pytest.mark.parametrize(("ratio", "hidden"), [(0.9, 176), (0.75, 147), (0.5, 98)])
@@ -9,6 +37,17 @@ def test_every_film_hides_exactly_the_rounded_share(ratio, hidden):
     visible_BV, hidden_BM = draw_patches(uniform_map((14, 14)), ratio, batch=5)
     assert hidden_BM.shape == (5, hidden)
     assert (torch.cat([visible_BV, hidden_BM], 1).sort(1).values == torch.arange(196)).all()
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.sampled_from(KINDS), st.integers(1, 20), st.integers(1, 20), st.floats(0.05, 0.95))
+def test_every_kind_hides_exactly_the_rounded_share_of_any_grid(kind, rows, columns, ratio):
+    patches = rows * columns
+    if not 0 < round(ratio * patches) < patches:
+        return
+    visible_BV, hidden_BM = Masking(ratio, kind=kind).draw((rows, columns), 3)
+    assert hidden_BM.shape == (3, round(ratio * patches))
+    assert (torch.cat([visible_BV, hidden_BM], 1).sort(1).values == torch.arange(patches)).all()
 
 
 def test_a_uniform_map_hides_every_patch_equally_often():
@@ -39,6 +78,140 @@ def test_one_draw_in_proportion_to_the_weights_follows_the_weights():
     assert torch.allclose(share, weights[0] / 8, atol=0.01)
 
 
+def test_a_grid_of_75_percent_keeps_one_patch_of_every_two_by_two_at_any_offset():
+    mask_Bhw = masks(Masking(0.75, kind="grid"), (8, 8), 50)
+    kept_Bhw = (~mask_Bhw).unflatten(2, (4, 2)).unflatten(1, (4, 2)).sum(dim=(2, 4))
+    assert (kept_Bhw == 1).all()
+    assert len({tuple(map(tuple, (~mask_hw).nonzero().tolist())) for mask_hw in mask_Bhw}) == 4
+
+
+def test_a_lattice_with_too_many_patches_hides_some_of_its_own_and_nothing_else():
+    map_Bhw = grid_map((14, 14), visible=98, batch=20)
+    assert 98 < (map_Bhw[0] == 0).sum() < 105
+    visible_BV, _ = draw_patches(map_Bhw, 0.5, batch=20)
+    assert (map_Bhw.flatten(1).gather(1, visible_BV) == 0).all()
+
+
+def touching(mask_hw):
+    """Number of connected parts of the hidden patches."""
+    return cv2.connectedComponents(mask_hw.numpy().astype(np.uint8), connectivity=4)[0] - 1
+
+
+@pytest.mark.parametrize("ratio", [0.5, 0.75])
+def test_hidden_blocks_hang_together_where_single_patches_do_not(ratio):
+    blocks = [touching(mask) for mask in masks(Masking(ratio, kind="block"), (14, 14), 50)]
+    visible = [touching(~mask) for mask in masks(Masking(0.5), (14, 14), 50)]
+    assert max(blocks) <= 5
+    assert np.mean(blocks) < 2.5 < np.mean(visible)
+
+
+def test_a_film_may_have_one_block_or_several():
+    boxes = []
+    for mask_hw in masks(Masking(0.3, kind="block"), (14, 14), 200):
+        rows, columns = mask_hw.any(1).sum(), mask_hw.any(0).sum()
+        boxes.append(rows * columns - mask_hw.sum() < max(rows, columns))  # a rectangle but for its last line
+    assert 0.05 < np.mean(boxes) < 0.95
+
+
+def test_blocks_differ_from_film_to_film():
+    mask_Bhw = masks(Masking(0.5, kind="block"), (14, 14), 20)
+    assert len({tuple(mask.flatten().tolist()) for mask in mask_Bhw}) > 15
+
+
+def test_a_map_that_is_added_draws_the_blocks_to_its_place():
+    corner = center_map((14, 14), floor=0.05, hide=False)
+    shares = [
+        (block_map((14, 14), 60, 2_000, prior_hw=prior) < 0).float().mean(0)[7, 7] for prior in (None, corner, -corner)
+    ]
+    assert shares[1] < shares[0] - 0.05
+    assert shares[2] > shares[0] + 0.05
+
+
+def test_maps_combine_by_addition(prior):
+    both = Masking(0.5, kind="center", plus=(Map(kind="image", path=prior),))
+    expected = center_map((6, 8)) + image_map((6, 8), prior)
+    torch.testing.assert_close(both.log_weights((6, 8)), expected)
+
+
+@pytest.mark.parametrize("hide", [True, False])
+def test_white_in_a_picture_is_hidden_or_kept_more_often(prior, hide):
+    share_hw = visible_share(Masking(0.9, kind="image", path=prior, hide=hide), (10, 10))
+    dark, white = share_hw[:, 5:].mean(), share_hw[:, :5].mean()
+    assert (white / dark if hide else dark / white) == pytest.approx(0.5, abs=0.06)
+
+
+@pytest.mark.parametrize("depth", [np.uint8, np.uint16])
+def test_a_prior_may_be_of_any_depth_and_size(tmp_path, depth):
+    ramp = np.linspace(0, np.iinfo(depth).max, 90).astype(depth)[None].repeat(31, 0)
+    cv2.imwrite(str(tmp_path / "ramp.png"), ramp)
+    log_weight_hw = image_map((4, 5), str(tmp_path / "ramp.png"), floor=0.25)
+    torch.testing.assert_close(log_weight_hw[2].exp(), torch.linspace(1, 0.25, 5), atol=0.01, rtol=0)
+
+
+def written(folder, content):
+    path = folder / "bad.png"
+    if isinstance(content, np.ndarray):
+        cv2.imwrite(str(path), content)
+    elif content is not None:
+        path.write_bytes(content)
+    return str(path)
+
+
+@pytest.mark.parametrize(("content", "said"), [
+    (None, "no such picture"), (b"", "no readable picture"), (b"\x89PNG\r\n\x1a\nrest", "no readable picture"),
+    (np.zeros((8, 8, 3), np.uint8), "grey picture"), (np.full((8, 8), 7, np.uint8), "of one grey"),
+])  # fmt: skip
+def test_a_prior_that_is_no_use_is_refused_in_one_sentence_that_names_it(tmp_path, content, said):
+    with pytest.raises(UserError, match=rf"bad\.png: .*{said}") as caught:
+        Masking(kind="image", path=written(tmp_path, content))
+    assert len(caught.value.messages) == 1
+
+
+def test_a_truncated_prior_is_refused(tmp_path, prior):
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64), np.uint8)
+    content = cv2.imencode(".png", noise)[1].tobytes()
+    with pytest.raises(UserError, match="no readable picture"):
+        Masking(kind="image", path=written(tmp_path, content[: len(content) // 2]))
+
+
+def test_a_prior_that_is_even_at_the_size_of_patches_is_refused(tmp_path):
+    board = (np.indices((16, 16)).sum(0) % 2 * 255).astype(np.uint8)
+    masking = Masking(kind="image", path=written(tmp_path, board))
+    with pytest.raises(UserError, match="prefers none"):
+        masking.check((4, 4))
+
+
+@pytest.mark.parametrize("wrong", [{"kind": "image"}, {"kind": "center", "path": "x.png"}])
+def test_a_picture_goes_with_the_kind_image_alone(wrong):
+    with pytest.raises(ValueError, match=r"masking\.path"):
+        Masking(**wrong)
+
+
+def test_blocks_and_a_lattice_cannot_both_decide():
+    with pytest.raises(ValueError, match="there can be one"):
+        Masking(kind="block", plus=(Map(kind="grid"),))
+
+
+def test_the_ratio_goes_linearly_from_its_start_to_its_end():
+    masking = Masking(0.5, ratio_end=0.9)
+    counts = [masking.draw((10, 10), 2, progress=share)[1].shape[1] for share in (0.0, 0.25, 0.5, 1.0)]
+    assert counts == [50, 60, 70, 90]
+
+
+def test_a_ratio_without_an_end_stays():
+    assert Masking(0.5).ratio_at(0.7) == 0.5
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_map_of_visible_tokens_counts_draws_and_leaves_the_randomness_alone(kind):
+    torch.manual_seed(3)
+    share_hw = visible_share(Masking(0.75, kind=kind), (6, 8), draws=500)
+    after = torch.rand(1)
+    assert share_hw.shape == (6, 8)
+    assert share_hw.mean().item() == pytest.approx(0.25)
+    assert torch.equal(after, torch.manual_seed(3) and torch.rand(1))
+
+
 @pytest.mark.parametrize("ratio", [0.001, 0.999])
 def test_a_ratio_that_leaves_nothing_to_see_or_to_predict_is_refused(ratio):
     with pytest.raises(ValueError, match="some must be hidden"):
@@ -46,12 +219,21 @@ def test_a_ratio_that_leaves_nothing_to_see_or_to_predict_is_refused(ratio):
 
 
 @pytest.mark.parametrize("ratio", [-1, 0.0, 1.0, 3])
-def test_a_ratio_outside_its_range_is_refused_when_it_is_chosen(ratio):
+@pytest.mark.parametrize("name", ["ratio", "ratio_end"])
+def test_a_ratio_outside_its_range_is_refused_when_it_is_chosen(name, ratio):
     with pytest.raises(ValueError, match="between 0 and 1"):
-        Masking(ratio=ratio)
+        Masking(**{name: ratio})
 
 
 @pytest.mark.parametrize("wrong", [{"sigma": 0}, {"floor": 0}, {"floor": 1.5}])
 def test_a_centre_map_outside_its_range_is_refused(wrong):
     with pytest.raises(ValueError, match="floor"):
         center_map((4, 4), **wrong)
+
+
+def test_a_picture_is_known_by_its_content_when_a_run_goes_on(prior, tmp_path):
+    moved = tmp_path / "moved.png"
+    moved.write_bytes((tmp_path / "prior.png").read_bytes())
+    first, second = (Masking(kind="image", path=str(path)).settings() for path in (prior, moved))
+    assert first == second
+    assert first != Masking(kind="image", path=prior, hide=False).settings()

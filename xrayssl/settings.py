@@ -117,15 +117,25 @@ def _file_start(found: Sequence[Setting], index: int) -> int:
 
 def anchor(config: Any) -> None:
     """Makes the paths of a configuration absolute: what is saved of it is used from other folders."""
-    corpora = config.get("data.init_args.corpora") or {}
+    _anchor_corpora(config.get("data.init_args.corpora") or {})
+    callbacks = config.get("trainer.callbacks") or []
+    for callback in callbacks if isinstance(callbacks, list) else [callbacks]:
+        _anchor_corpora(callback.get("init_args.corpora") or {})
+    for name in ("init_from", "tokenizer", "masking.path"):
+        file = config.get(f"model.init_args.{name}")
+        if file is not None and Path(file).expanduser().exists():
+            config[f"model.init_args.{name}"] = absolute(file)
+    for one in config.get("model.init_args.masking.plus") or []:
+        if one.get("path") is not None:
+            one["path"] = absolute(one["path"])
+
+
+def _anchor_corpora(corpora: Any) -> None:
     for name, source in dict(corpora).items():
         if isinstance(source, str):
             corpora[name] = absolute(source)
         elif source.get("root"):
             source["root"] = absolute(source["root"])
-    start = config.get("model.init_args.init_from")
-    if start is not None and Path(start).expanduser().exists():
-        config["model.init_args.init_from"] = absolute(start)
 
 
 def absolute(path: str) -> str:

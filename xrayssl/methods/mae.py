@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator
+from itertools import islice
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from xrayssl.heads import MaskedDecoder, sincos_positions, xavier
-from xrayssl.masking import Masking, hidden_count, mask_of
+from xrayssl import handoff, targets, tokenizer
+from xrayssl.decoders import CrossDecoder, MaskedDecoder, sincos_positions, xavier
+from xrayssl.masking import Masking, mask_of
 from xrayssl.methods.base import Batch, Method
-from xrayssl.patches import gather, patchify, unpatchify
+from xrayssl.patches import patchify, unpatchify
+from xrayssl.recomputing import recompute_blocks
 
 
 class MAEPretrain(Method):
@@ -21,34 +25,57 @@ class MAEPretrain(Method):
     is not put back in order. The numbers are the same; the work is less.
 
     Args:
-        masking: Which patches are hidden.
+        masking: Which patches are hidden. Validation hides as the training does at its end.
+        decoder: "self" (mask tokens and visible tokens attend to all) or "cross" (mask tokens attend to visible ones:
+            Fu et al. 2024, arXiv:2401.14391).
         decoder_width: E of the decoder.
         decoder_depth: Transformer blocks of the decoder, 1-12.
         decoder_heads: Its attention heads.
-        norm_pix: Predict patches standardised by their own mean and variance (section 4, "reconstruction target").
+        decode_fraction: Share of the hidden patches that a training step predicts, drawn at random, in (0, 1] (Fu et
+            al. 2024, section 3.2; meant for "cross", whose predictions do not depend on each other).
+        encoder_mask_tokens: The encoder sees a learned token in place of each hidden patch, as in He et al. 2021,
+            table 1c: slower, and worse there.
+        target: What is predicted: "pixels", "norm_pixels" (standardised patch by patch), "pca" (the largest principal
+            components, fitted on the training films) or "tokens" (codes of a trained tokenizer).
+        pca_components: For "pca": number of coefficients.
+        tokenizer: For "tokens": run or checkpoint of the method `DVAE`.
         **kwargs: See `Method`.
 
     Raises:
-        ValueError: If the backbone is no ViT, or the ratio leaves nothing to see or to predict.
+        ValueError: If the backbone is no ViT, the ratio leaves nothing to see or to predict, or options do not go
+            together.
+        UserError: If a file cannot be used.
     """
 
     def __init__(
         self,
         masking: Masking = Masking(),  # noqa: B008 - frozen
+        decoder: Literal["self", "cross"] = "self",
         decoder_width: int = 512,
         decoder_depth: int = 8,
         decoder_heads: int = 16,
-        norm_pix: bool = True,
+        decode_fraction: float = 1.0,
+        encoder_mask_tokens: bool = False,
+        target: targets.Kind = "norm_pixels",
+        pca_components: int = 96,
+        tokenizer: str | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.masking, self.norm_pix = masking, norm_pix
+        _check(decoder, decode_fraction, encoder_mask_tokens, target, tokenizer)
         self.patch, self.grid = self.backbone.patch_size, self.backbone.grid_size
-        hidden_count(self.grid[0] * self.grid[1], masking.ratio)
-        pixels = self.backbone.in_chans * self.patch[0] * self.patch[1]
-        self.decoder = MaskedDecoder(
-            self.backbone.width, self.grid, pixels, decoder_width, decoder_depth, decoder_heads
-        )
+        masking.check(self.grid)
+        self.masking, self.decode_fraction, self.tokenizer = masking, decode_fraction, tokenizer
+        self.target = self._target(target, pca_components)
+        kind = CrossDecoder if decoder == "cross" else MaskedDecoder
+        sizes = (decoder_width, decoder_depth, decoder_heads)
+        self.decoder = kind(self.backbone.width, self.grid, self.target.width, *sizes)
+        self.mask_token = nn.Parameter(torch.zeros(1, 1, self.backbone.width)) if encoder_mask_tokens else None
+        if self.mask_token is not None:
+            nn.init.normal_(self.mask_token, std=0.02)
+            self.decoder.mask_token.requires_grad_(False)  # the encoder's stands in its place
+        if self.grad_checkpointing:
+            recompute_blocks(self.decoder)
         if kwargs.get("compile"):
             self.decoder.compile()
         if self.init_from is None:
@@ -56,44 +83,97 @@ class MAEPretrain(Method):
         self.backbone.network.pos_embed.requires_grad_(False)
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
-        """Mean squared error over the hidden patches."""
+        """How wrong the predictions of hidden patches are."""
         image_BCHW = batch["image"]
-        visible_BV, hidden_BM = self.masking.draw(self.grid, len(image_BCHW), image_BCHW.device)
+        visible_BV, hidden_BM = self._draw(image_BCHW)
+        if self.training:
+            hidden_BM = _some(hidden_BM, self.decode_fraction)
         prediction_BMP = self.predict_hidden(image_BCHW, visible_BV, hidden_BM)
-        target_BMP = self.target(gather(patchify(image_BCHW, self.patch), hidden_BM))
-        return {"loss": nn.functional.mse_loss(prediction_BMP.float(), target_BMP)}
+        return {"loss": self.target.loss(prediction_BMP, self.target(image_BCHW, hidden_BM))}
 
     def predict_hidden(self, image_BCHW: Tensor, visible_BV: Tensor, hidden_BM: Tensor) -> Tensor:
-        """Predictions for the hidden patches from the visible ones: prediction_BMP."""
-        return self.decoder(self.backbone.encode_visible(image_BCHW, visible_BV), visible_BV, hidden_BM)
-
-    def target(self, patches_BMP: Tensor) -> Tensor:
-        """What is to be predicted: the pixels, standardised per patch if `norm_pix`."""
-        if not self.norm_pix:
-            return patches_BMP
-        variance_BM1, mean_BM1 = torch.var_mean(patches_BMP, dim=-1, keepdim=True)
-        return (patches_BMP - mean_BM1) / (variance_BM1 + 1e-6).sqrt()
+        """Predictions for hidden patches from the visible ones: prediction_BMP."""
+        if self.mask_token is None:
+            return self.decoder(self.backbone.encode_visible(image_BCHW, visible_BV), visible_BV, hidden_BM)
+        encoded_BSD = self.backbone.encode_masked(image_BCHW, visible_BV, hidden_BM, self.mask_token)
+        assert isinstance(self.decoder, MaskedDecoder)
+        return self.decoder.refine(encoded_BSD, visible_BV, hidden_BM)
 
     @torch.no_grad()
     def reconstruct(self, image_BCHW: Tensor) -> tuple[Tensor, Tensor]:
         """Hides patches of normalised films and fills them with what the network expects there.
 
-        A prediction of standardised patches is put back to the true patch's mean and variance: it shows structure,
-        not brightness.
-
         Returns:
-            reconstruction_BCHW with visible patches as they are, and mask_BCHW, True where a patch was hidden.
+            reconstruction_BCHW with visible patches as they are, and mask_BCHW, True where a patch was hidden; see
+            the target's `picture` for what a prediction looks like.
         """
-        visible_BV, hidden_BM = self.masking.draw(self.grid, len(image_BCHW), image_BCHW.device)
+        visible_BV, hidden_BM = self._draw(image_BCHW)
         patches_BLP = patchify(image_BCHW, self.patch)
-        true_BMP = gather(patches_BLP, hidden_BM)
-        guess_BMP = self.predict_hidden(image_BCHW, visible_BV, hidden_BM).float()
-        if self.norm_pix:
-            variance_BM1, mean_BM1 = torch.var_mean(true_BMP, dim=-1, keepdim=True)
-            guess_BMP = guess_BMP * (variance_BM1 + 1e-6).sqrt() + mean_BM1
+        prediction_BMP = self.predict_hidden(image_BCHW, visible_BV, hidden_BM)
+        guess_BMP = self.target.picture(prediction_BMP, image_BCHW, hidden_BM)
         filled_BLP = patches_BLP.scatter(1, hidden_BM[..., None].expand_as(guess_BMP), guess_BMP)
         mask_BLP = mask_of(hidden_BM, patches_BLP.shape[1])[..., None].expand_as(patches_BLP)
         return unpatchify(filled_BLP, self.patch, self.grid), unpatchify(mask_BLP, self.patch, self.grid)
+
+    def start(self) -> None:
+        """Takes the weights that `init_from` names, and counts the tokenizer among the ancestors."""
+        super().start()
+        if self.tokenizer is not None:
+            origin = {"method": "DVAE", "sha256": handoff.sha256(tokenizer.locate(self.tokenizer))}
+            self.parents = [origin, *self.parents]
+
+    def on_fit_start(self) -> None:
+        """Lets the target learn from the training films what it needs; a resumed run has that in its checkpoint."""
+        if not self._resumed:
+            self.target.fit(self._films(), self._total)
+
+    def _draw(self, image_BCHW: Tensor) -> tuple[Tensor, Tensor]:
+        progress = self.progress if self.training else 1.0
+        return self.masking.draw(self.grid, len(image_BCHW), image_BCHW.device, progress)
+
+    def _target(self, kind: targets.Kind, components: int) -> targets.Target:
+        channels = self.backbone.in_chans
+        if kind == "pca":
+            return targets.PrincipalComponents(self.patch, channels, components)
+        if self.tokenizer is not None:
+            return targets.Tokens(self.patch, tokenizer.load(self.tokenizer), self.backbone)
+        return (targets.NormPixels if kind == "norm_pixels" else targets.Target)(self.patch, channels)
+
+    def _films(self) -> Iterator[Tensor]:
+        """The normalised training films of one epoch, batch by batch."""
+        loader: Any = self.trainer.train_dataloader
+        for batch in islice(loader, int(self.trainer.num_training_batches)):
+            yield self.backbone.normalize(batch["image"].to(self.device))
+
+    def _total(self, value: Tensor) -> Tensor:
+        """The sum over the processes."""
+        if self.trainer.world_size == 1:
+            return value
+        return self.trainer.strategy.reduce(value.to(self.device), reduce_op="sum").to(value.device)
+
+    def _settings(self) -> dict[str, Any]:
+        """Also how films are masked, and what is predicted."""
+        masking = {f"model.masking.{name}": value for name, value in self.masking.settings().items()}
+        ours = {"model.decode_fraction": self.decode_fraction, "model.target": type(self.target).__name__}
+        return {**super()._settings(), **masking, **ours}
+
+
+def _some(hidden_BM: Tensor, fraction: float) -> Tensor:
+    """A random share of each film's hidden patches, at least one, in ascending order."""
+    if fraction == 1:
+        return hidden_BM
+    batch, hidden = hidden_BM.shape
+    order_BM = torch.rand(batch, hidden, device=hidden_BM.device).argsort(dim=1)
+    return hidden_BM.gather(1, order_BM[:, : max(1, round(fraction * hidden))].sort(dim=1).values)
+
+
+def _check(decoder: str, fraction: float, mask_tokens: bool, target: str, path: str | None) -> None:
+    if not 0 < fraction <= 1:
+        raise ValueError(f"decode_fraction is a share above 0 and up to 1, not {fraction}")
+    if mask_tokens and (decoder != "self" or fraction < 1):
+        raise ValueError("encoder_mask_tokens goes with decoder self and decode_fraction 1")
+    if (target == "tokens") != (path is not None):
+        raise ValueError("the target tokens needs model.tokenizer, a run of DVAE, and other targets take none")
 
 
 def _start_encoder(vit: Any, grid: tuple[int, int]) -> None:
