@@ -31,6 +31,7 @@ VERBS = {
     "prepare": Verb("read a corpus once into a store, which is fast", "xrayssl.prepare", "prepare_command"),
     "configs": Verb("list the packaged configurations", "xrayssl.cli", "list_configs"),
     "inspect": Verb("say what a backbone or checkpoint file holds", "xrayssl.cli", "inspect_file"),
+    "reconstruct": Verb("draw what a masked autoencoder fills in", "xrayssl.reconstruct", "reconstruct_command"),
     "report": Verb("make one HTML page of one or several runs", "xrayssl.study.report", "report_command"),
     "demo": Verb("train a whole chain on phantom films in a few minutes", "xrayssl.demo", "demo_command"),
 }
@@ -45,6 +46,12 @@ start here:
   xrayssl demo
   xrayssl fit --config mae_chest --data.corpora.folder PATH
   xrayssl fit --help
+"""
+
+INSPECT = """usage: xrayssl inspect FILE [--json]
+
+FILE is a backbone.safetensors, a run, a checkpoint, or weights of another program: MAE, medical_mae, SparK, MoCo, SwAV,
+BYOL, DINO, timm, torchvision. Nothing in it is executed.
 """
 
 
@@ -130,10 +137,10 @@ def inspect_file(argv: list[str]) -> int:
     files = [word for word in argv if not word.startswith("-")]
     unknown = set(argv) - set(files) - {"--json", "-h", "--help"}
     if {"-h", "--help"} & set(argv):
-        sys.stdout.write("usage: xrayssl inspect FILE [--json]\n\nFILE is a .safetensors or .ckpt file.\n")
+        sys.stdout.write(INSPECT)
         return 0
     if len(files) != 1 or unknown:
-        raise UserError("`xrayssl inspect` takes one .safetensors or .ckpt file, and optionally --json.")
+        raise UserError("`xrayssl inspect` takes one file with weights, and optionally --json.")
     facts = importlib.import_module("xrayssl.handoff").describe(files[0])
     sys.stdout.write(json.dumps(facts, indent=2, default=str) + "\n" if "--json" in argv else readable(facts))
     return 0

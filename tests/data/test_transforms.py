@@ -7,7 +7,7 @@ import pytest
 
 from xrayssl.data.augment import Augment, Small, sided
 from xrayssl.data.resizing import fit_center, resize
-from xrayssl.data.transforms import draw_crop, evaluation, prepare, rand_augment, training, views
+from xrayssl.data.transforms import draw_crop, evaluation, grey_table, prepare, rand_augment, training, views
 from xrayssl.errors import UserError
 
 FILM = np.random.default_rng(0).integers(0, 256, (60, 48), np.uint8)
@@ -142,7 +142,9 @@ def test_a_transform_reaches_spawned_workers_and_draws_as_here(make):
     np.testing.assert_array_equal(here(FILM, 3), there(FILM, 3))
 
 
-@pytest.mark.parametrize("augment", [Augment(), Augment(flip=1, circle=True), Augment(randaug=6, flip=1)])
+@pytest.mark.parametrize(
+    "augment", [Augment(), Augment(flip=1, circle=True), Augment(randaug=6, flip=1), Augment(gamma=1, crop="fixed")]
+)
 @pytest.mark.parametrize("size", [(32, 24), (16, 16), (80, 70)])
 def test_a_view_is_written_where_a_batch_has_room_for_it(augment, size):
     for apply in (training(size, augment), evaluation(size, augment.circle)):
@@ -226,3 +228,82 @@ def test_every_wrong_setting_is_named_at_once():
         Augment(scale=(0.9, 0.2), ratio=(0, 1), center_bias=-1, flip=2, randaug=11)
     names = ["scale", "ratio", "flip", "center_bias", "randaug"]
     assert [name for name, text in zip(names, caught.value.messages, strict=True) if f"augment.{name}" in text] == names
+
+
+def test_a_crop_of_fixed_size_is_seven_eighths_of_the_largest_cut_and_only_its_place_is_drawn():
+    apply = training((32, 64), Augment(crop="fixed"))
+    boxes = np.array([apply.box((400, 512), seed) for seed in range(300)])
+    assert set(map(tuple, boxes[:, 2:])) == {(224, 448)}
+    assert (boxes[:, 0].min(), boxes[:, 0].max()) == (pytest.approx(0, abs=8), pytest.approx(400 - 224, abs=8))
+    assert (boxes[:, 1].min(), boxes[:, 1].max()) == (pytest.approx(0, abs=4), pytest.approx(512 - 448, abs=4))
+    gathered = training((32, 64), Augment(crop="fixed", center_bias=12.0))
+    assert np.std([gathered.box((400, 512), seed)[0] for seed in range(300)]) < 0.5 * boxes[:, 0].std()
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 300), (300, 1), (7, 5)])
+@pytest.mark.parametrize("crop", ["fixed", "none"])
+def test_films_of_any_shape_are_cropped(crop, shape):
+    assert training((16, 32), Augment(crop=crop))(np.ones(shape, np.uint8), 0).shape == (16, 32)
+
+
+def test_without_a_crop_training_sees_what_validation_sees():
+    for seed in range(5):
+        image = training((32, 20), Augment(crop="none", flip=0))(FILM, seed)
+        np.testing.assert_array_equal(image, evaluation((32, 20))(FILM, 0))
+
+
+def test_small_crops_are_of_random_size_whatever_the_views_are():
+    large, small = views((32, 32), Augment(crop="none", small=Small(count=1, scale=(0.05, 0.5))))
+    assert len({large.box(FILM.shape, seed) for seed in range(9)}) == 1
+    assert len({small.box(FILM.shape, seed)[2] for seed in range(9)}) > 3
+
+
+STRENGTHS = Augment(brightness=0.2, contrast=0.5, gamma=1.0)
+
+
+@pytest.mark.parametrize(
+    ("draw", "grey", "value"),
+    [
+        ((0, 0, 0), 77, 77),
+        ((1, 0, 0), 100, 151),  # + 0.2 * 255
+        ((-1, 0, 0), 40, 0),
+        ((0.5, 0, 0), 240, 255),
+        ((0, 1, 0), 100, 86),  # (100 - 127.5) * 1.5 + 127.5 = 86.25
+        ((0, -1, 0), 255, 191),  # 127.5 * 0.5 + 127.5 = 191.25
+        ((0, 0, 1), 51, 10),  # 0.2 ** 2 * 255 = 10.2
+        ((0, 0, -1), 51, 114),  # sqrt(0.2) * 255 = 114.04
+        ((1, 1, 1), 204, 232),  # (0.64 - 0.5) * 1.5 + 0.5 + 0.2 = 0.91
+    ],
+)
+def test_brightness_shifts_contrast_stretches_and_gamma_bends(draw, grey, value):
+    assert grey_table(STRENGTHS, *draw)[grey] == value
+
+
+def test_other_grey_values_are_one_function_of_the_old_and_of_the_seed():
+    plain, other = (training((60, 48), Augment(crop="none", flip=0, gamma=g, contrast=g)) for g in (0.0, 0.8))
+    views_of = [other(FILM, seed) for seed in range(6)]
+    for seed, image in enumerate(views_of):
+        np.testing.assert_array_equal(image, other(FILM, seed))
+        assert len({*zip(plain(FILM, seed).flat, image.flat, strict=True)}) == len(np.unique(FILM))
+    assert len({image.tobytes() for image in views_of}) == 6
+
+
+def test_jitter_draws_after_the_crop_so_that_views_show_the_same_part():
+    with_jitter, without = (training((32, 32), Augment(brightness=b)) for b in (0.5, 0.0))
+    assert [with_jitter.box(FILM.shape, seed) for seed in range(9)] == [
+        without.box(FILM.shape, seed) for seed in range(9)
+    ]
+
+
+def test_corners_outside_the_circle_stay_black_under_jitter():
+    apply = training((32, 32), Augment(circle=True, brightness=1.0))
+    assert max(apply(FILM, seed)[0, 0] for seed in range(9)) == 0
+
+
+@pytest.mark.parametrize(
+    "option", [{"crop": "centre"}, {"brightness": -0.1}, {"contrast": 1.5}, {"gamma": 2}, {"gamma": float("nan")}]
+)
+def test_a_crop_or_strength_that_does_not_exist_is_refused(option):
+    (name,) = option
+    with pytest.raises(UserError, match=rf"augment\.{name} must be"):
+        Augment(**option)

@@ -1,6 +1,7 @@
 """What happens beside the training step."""
 
 from xrayssl.callbacks.export import BackboneExport
+from xrayssl.callbacks.online_probe import OnlineProbe
 from xrayssl.callbacks.reconstructions import Reconstructions
 
-__all__ = ["BackboneExport", "Reconstructions"]
+__all__ = ["BackboneExport", "OnlineProbe", "Reconstructions"]

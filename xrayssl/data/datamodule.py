@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
+import numpy as np
 import torch
 from lightning.pytorch import LightningDataModule
 
@@ -150,6 +151,20 @@ class XrayDataModule(LightningDataModule):
         return self._loader("test")
 
     predict_dataloader = test_dataloader
+
+    def central(self, rows: np.ndarray) -> FilmLoader:
+        """Films of any rows as they are measured: their central cut, in this order, all of them in this process."""
+        loader = FilmLoader(
+            self._films("test", seed=0),
+            batch_size=self.batch_size,
+            sampler=EpochSampler(rows, shuffle=False),
+            collate_fn=collate,
+            num_workers=self.workers,
+            generator=torch.Generator(),  # its own: a training that is watched draws what it would have drawn
+            worker_init_fn=_leave_interrupts_to_the_parent,
+        )
+        loader.unreadable = self._set_aside
+        return loader
 
     def _loader(self, split: str) -> FilmLoader:
         rows, training = self.manifest.rows(split), split == "train"

@@ -38,10 +38,15 @@ def _halved(image: np.ndarray) -> np.ndarray:
 def fit_center(image: np.ndarray, size: tuple[int, int], out: np.ndarray | None = None) -> np.ndarray:
     """The largest central cut of the wanted aspect, resized: what validation and test see."""
     height, width = image.shape[:2]
-    scale = min(height / size[0], width / size[1])
-    cut = max(1, min(height, round(size[0] * scale))), max(1, min(width, round(size[1] * scale)))
+    cut = largest_cut((height, width), size)
     top, left = (height - cut[0]) // 2, (width - cut[1]) // 2
     return resize(image[top : top + cut[0], left : left + cut[1]], size, out)
+
+
+def largest_cut(shape: tuple[int, ...], size: tuple[int, int], share: float = 1.0) -> tuple[int, int]:
+    """Height and width, in pixels of an image of this shape, of the largest cut of the wanted aspect; or of a share."""
+    scale = share * min(shape[0] / size[0], shape[1] / size[1])
+    return max(1, min(shape[0], round(size[0] * scale))), max(1, min(shape[1], round(size[1] * scale)))
 
 
 def in_circle(image: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:

@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 
 from xrayssl.data.augment import Augment, Small, sides
-from xrayssl.data.resizing import fit_center, in_circle, resize
+from xrayssl.data.resizing import fit_center, in_circle, largest_cut, resize
 from xrayssl.data.trim import trim_border
 
 __all__ = ["Augment", "Small", "Transform", "evaluation", "fit_center", "prepare", "resize", "training", "views"]
@@ -23,6 +23,7 @@ __all__ = ["Augment", "Small", "Transform", "evaluation", "fit_center", "prepare
 cv2.setNumThreads(0)  # the loader's processes are the parallelism
 OPERATIONS = 2  # of RandAugment per film
 CLIP, TILES = 2.0, (8, 8)  # of CLAHE
+FIXED = 224 / 256  # side of a crop of fixed size, as a share of the largest
 
 
 class Transform(Protocol):
@@ -58,7 +59,7 @@ def views(size: tuple[int, int], augment: Augment) -> list[Transform]:
     large = [training(size, augment)] * augment.views
     if augment.small is None:
         return large
-    small = replace(augment, scale=augment.small.scale)
+    small = replace(augment, crop="random", scale=augment.small.scale)
     return large + [training(sides(augment.small.size), small)] * augment.small.count
 
 
@@ -70,7 +71,7 @@ def prepare(augment: Augment, film: np.ndarray) -> np.ndarray:
 
 
 class RandomView:
-    """A random crop, flipped or not, and RandAugment: a function of (film, seed).
+    """A crop, flipped or not, RandAugment and other grey values: a function of (film, seed).
 
     Crop sizes follow Szegedy et al. 2015 (arXiv:1409.4842, section 6); the bias to the middle is this project's.
 
@@ -81,6 +82,7 @@ class RandomView:
 
     def __init__(self, size: tuple[int, int], augment: Augment) -> None:
         self.size, self.augment = size, augment
+        self.jitters = bool(augment.brightness or augment.contrast or augment.gamma)
         self.operations = [] if augment.randaug is None else rand_augment(augment.randaug)
         self.rng = np.random.Generator(np.random.Philox(key=0))
         self._start: Any = self.rng.bit_generator.state
@@ -93,6 +95,8 @@ class RandomView:
             image = cv2.flip(image, 1, dst=out)
         if self.operations:
             image = _into(out, self._rand_augmented(image))
+        if self.jitters:
+            image = cv2.LUT(image, grey_table(self.augment, *self.rng.uniform(-1, 1, size=3).tolist()), dst=out)
         return in_circle(image, out) if self.augment.circle else image
 
     def box(self, shape: tuple[int, ...], seed: int) -> tuple[int, int, int, int]:
@@ -100,7 +104,12 @@ class RandomView:
         # a counter-based generator has a stream per key (Salmon et al. 2011); making one costs more than a crop
         self._start["state"]["key"][:] = seed & (2**64 - 1), seed >> 64
         self.rng.bit_generator.state = self._start
-        return draw_crop(shape, self.augment, self.rng)
+        if self.augment.crop == "random":
+            return draw_crop(shape, self.augment, self.rng)
+        if self.augment.crop == "fixed":
+            return _placed(shape, largest_cut(shape, self.size, FIXED), self.augment.center_bias, self.rng)
+        height, width = largest_cut(shape, self.size)
+        return (shape[0] - height) // 2, (shape[1] - width) // 2, height, width
 
     def _rand_augmented(self, image: np.ndarray) -> np.ndarray:
         # albumentations keeps one generator per process: workers would draw alike, and again in every epoch
@@ -129,15 +138,41 @@ class CentralView:
 
 
 def draw_crop(shape: tuple[int, ...], augment: Augment, rng: np.random.Generator) -> tuple[int, int, int, int]:
-    """A crop inside a film of this shape: top, left, height, width in pixels."""
+    """A crop of random size inside a film of this shape: top, left, height, width in pixels."""
     (least, most), (narrow, wide) = augment.scale, augment.ratio
     share, aspect = rng.random(2).tolist()  # NumPy's own arithmetic on single numbers is ten times slower
     area = (least + share * (most - least)) * shape[0] * shape[1]
     ratio = narrow * (wide / narrow) ** aspect
     height = min(shape[0], max(1, round(math.sqrt(area / ratio))))
     width = min(shape[1], max(1, round(math.sqrt(area * ratio))))
-    top, left = rng.beta(1 + augment.center_bias, 1 + augment.center_bias, size=2).tolist()
-    return round(top * (shape[0] - height)), round(left * (shape[1] - width)), height, width
+    return _placed(shape, (height, width), augment.center_bias, rng)
+
+
+def _placed(
+    shape: tuple[int, ...], cut: tuple[int, int], bias: float, rng: np.random.Generator
+) -> tuple[int, int, int, int]:
+    top, left = rng.beta(1 + bias, 1 + bias, size=2).tolist()
+    return round(top * (shape[0] - cut[0])), round(left * (shape[1] - cut[1])), *cut
+
+
+def grey_table(augment: Augment, brightness: float, contrast: float, gamma: float) -> np.ndarray:
+    """What becomes of each grey value x of 0-1: (x ** g - 1/2) * (1 + c) + 1/2 + b, cut off at black and white.
+
+    Args:
+        augment: With the three strengths.
+        brightness: Where in its range b lies, -1 to 1.
+        contrast: Where c lies.
+        gamma: Where the logarithm of g lies.
+
+    Returns:
+        uint8 (256,).
+    """
+    curved_N = _GREY ** ((1 + augment.gamma) ** gamma)
+    moved_N = (curved_N - 0.5) * (1 + augment.contrast * contrast) + 0.5 + augment.brightness * brightness
+    return np.rint(255 * moved_N.clip(0, 1)).astype(np.uint8)
+
+
+_GREY = np.arange(256) / 255
 
 
 def _into(out: np.ndarray | None, image: np.ndarray) -> np.ndarray:

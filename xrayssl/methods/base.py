@@ -6,7 +6,8 @@ import logging
 import math
 import os
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any, ClassVar
 
@@ -16,9 +17,11 @@ from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
 from xrayssl import handoff
+from xrayssl.averaging import Averaging
 from xrayssl.backbone import Backbone
 from xrayssl.errors import UserError
 from xrayssl.optim import Optim
+from xrayssl.recomputing import count_once, recompute_network
 
 log = logging.getLogger(__name__)
 Batch = Mapping[str, Any]
@@ -40,6 +43,10 @@ class Method(LightningModule):
         optim: Optimiser and schedule.
         drop_path: Rate of stochastic depth, 0-1.
         compile: Run the backbone through torch.compile.
+        grad_checkpointing: Compute blocks again in the backward pass, which takes a third longer and needs a fraction
+            of the memory.
+        ema: Decay of a moving average of the weights, such as 0.999, which is then validated and handed on in their
+            place; null for none. See `Averaging`.
     """
 
     monitor: ClassVar[tuple[str, str] | None] = None
@@ -54,19 +61,37 @@ class Method(LightningModule):
         optim: Optim = Optim(),  # noqa: B008 - frozen
         drop_path: float = 0.0,
         compile: bool = False,
+        grad_checkpointing: bool = False,
+        ema: float | None = None,
     ) -> None:
         super().__init__()
         self.backbone = Backbone(backbone, img_size, in_chans, drop_path, pretrained=init_from == "timm")
         self.init_from = init_from
         self.optim = optim
         self.parents: list[dict[str, Any]] = []
+        self.ema = ema
+        self.grad_checkpointing = grad_checkpointing
+        self._averaging = None if ema is None else Averaging(ema)
         self._resumed = False
+        if grad_checkpointing:
+            recompute_network(self.backbone.network, backbone)
         if compile:
             self.backbone.compile()
 
     @abstractmethod
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """Losses and figures of a batch whose image is normalised, image_BCHW float; "loss" is minimised."""
+
+    @property
+    def progress(self) -> float:
+        """Share of the training that is done, 0-1: of the optimiser's steps, so that a resumed run agrees. 0 before."""
+        if not self._fits:
+            return 0.0
+        return min(1.0, self.trainer.global_step / max(1.0, self.trainer.estimated_stepping_batches))
+
+    @property
+    def _fits(self) -> bool:
+        return self._trainer is not None and self.trainer.state.fn == "fit"
 
     def start(self) -> None:
         """Takes the weights that `init_from` names.
@@ -93,6 +118,44 @@ class Method(LightningModule):
         with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
             torch.manual_seed(batch_idx)
             self._log("val", self._losses(batch), batch)
+
+    def setup(self, stage: str) -> None:
+        """Prepares batch norms for gradient checkpointing; methods have replaced them as they wish by now."""
+        if self.grad_checkpointing and stage == "fit":
+            count_once(self)
+
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        """Moves the averages too, before anything can be saved or interrupted."""
+        super().optimizer_step(*args, **kwargs)
+        if self._averaging:
+            self._averaging.update(self, self.trainer.global_step + 1)
+
+    def on_validation_start(self) -> None:
+        """Validates the averaged weights."""
+        if self._averaging and self._fits:
+            self._averaging.show(self)
+
+    def on_validation_end(self) -> None:
+        """Goes back to the weights that are trained."""
+        if self._averaging:
+            self._averaging.hide(self)
+
+    def on_train_end(self) -> None:
+        """Leaves the averaged weights."""
+        if self._averaging:
+            self._averaging.settle(self)
+
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """Within it the averaged weights are in place, if there are any: what is validated and handed on."""
+        before = self._averaging is None or self._averaging.shown
+        if self._averaging:
+            self._averaging.show(self)
+        try:
+            yield
+        finally:
+            if self._averaging and not before:
+                self._averaging.hide(self)
 
     def configure_optimizers(self) -> Any:
         """AdamW over the trainable parameters with its schedule per step.
@@ -124,6 +187,8 @@ class Method(LightningModule):
                 "parents": self.parents,
             },
         }
+        if self._averaging:
+            self._averaging.save(checkpoint)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuses to resume a run of another method or another network.
@@ -144,18 +209,20 @@ class Method(LightningModule):
         self._resumed, self.parents = True, header["backbone"]["parents"]
         self.backbone.mean.copy_(torch.tensor(header["backbone"]["mean"]))
         self.backbone.std.copy_(torch.tensor(header["backbone"]["std"]))
+        if self._averaging and self._fits:
+            self._averaging.restore(checkpoint)
 
     def _settings(self) -> dict[str, Any]:
         """What must stay the same while a run goes on."""
         optim = {f"model.optim.{name}": value for name, value in asdict(self.optim).items()}
-        return {**optim, "seed_everything": int(os.environ.get("PL_GLOBAL_SEED", 0))}
+        return {**optim, "model.ema": self.ema, "seed_everything": int(os.environ.get("PL_GLOBAL_SEED", 0))}
 
     def _unlike(self, header: Mapping[str, Any]) -> list[str]:
         """What a fit that is resumed would do otherwise than it began."""
         network = header["backbone"]["architecture"]
         if network != self.backbone.architecture:
             return [f"The checkpoint holds a {network}, the config asks for a {self.backbone.architecture}."]
-        if self._trainer is None or self.trainer.state.fn != "fit":
+        if not self._fits:
             return []
         then, now = header["settings"], self._settings()
         return [

@@ -70,7 +70,7 @@ def curve_panels(table: pd.DataFrame) -> dict[str, Markup]:
         if measure.endswith("_step") and column.removesuffix("_step") + "_epoch" in table:
             continue
         known = table[column].notna()
-        if split in ("train", "val") and measure and "/" not in measure and known.sum() > 0:
+        if split in ("train", "val", "probe") and measure and "/" not in measure and known.sum() > 0:
             x = _epochs(table)[known.to_numpy()]
             order = np.argsort(x, kind="stable")
             line = _thin(x[order]), _thin(table[column][known].to_numpy(np.float64)[order])

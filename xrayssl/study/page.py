@@ -62,8 +62,8 @@ svg text { font: 11.5px var(--sans); fill: var(--quiet); font-variant-numeric: t
 .rule { stroke: var(--rule); stroke-width: 1; }
 polyline { fill: none; stroke-width: 1.8; stroke-linejoin: round; }
 polyline.train { stroke: var(--quiet); } circle.train { fill: var(--quiet); }
-polyline.val { stroke: var(--accent); } circle.val { fill: var(--accent); }
-svg text.val { fill: var(--accent); font-weight: 600; }
+polyline.val, polyline.probe { stroke: var(--accent); } circle.val, circle.probe { fill: var(--accent); }
+svg text.val, svg text.probe { fill: var(--accent); font-weight: 600; }
 .forest { overflow: visible; }
 .forest circle, .forest path { fill: var(--accent); }
 .range { stroke: var(--accent); stroke-width: 1.8; }

@@ -10,7 +10,8 @@ from xrayssl.study.outcome import HEADLINES, outcome
 from xrayssl.study.runs import Run
 from xrayssl.study.words import amount, duration
 
-MEASURES = {"loss": "Loss", "auroc": "AUROC", "auroc_macro": "Macro AUROC", "lr": "Learning rate"}
+MEASURES = {"loss": "Loss", "auroc": "AUROC", "auroc_macro": "Macro AUROC", "lr": "Learning rate",
+            "knn_auroc": "Nearest neighbours, AUROC", "linear_auroc": "Linear probe, AUROC"}  # fmt: skip
 STRIP = 6  # earlier pictures shown
 
 

@@ -1,0 +1,167 @@
+import csv
+import random
+
+import pytest
+import torch
+from lightning.pytorch import Callback, Trainer
+from phantoms import small
+
+from xrayssl.callbacks import OnlineProbe
+from xrayssl.callbacks.online_probe import chosen
+from xrayssl.data import ShoulderXrayDataModule
+from xrayssl.errors import UserError
+from xrayssl.loggers import MetricsFile
+from xrayssl.masking import Masking
+from xrayssl.methods import MAEPretrain, RotationProxy
+from xrayssl.optim import Optim
+from xrayssl.probing import probe
+
+
+def data(films=40, **options):
+    return ShoulderXrayDataModule(small("shoulder", films), img_size=32, batch_size=4, num_workers=0, **options)
+
+
+def masked(**options):
+    torch.manual_seed(1)
+    sizes = {"decoder_width": 32, "decoder_depth": 1, "decoder_heads": 2, "drop_path": 0.2, **options}
+    return MAEPretrain(backbone="test_vit", img_size=32, masking=Masking(0.5), optim=Optim(warmup_epochs=0), **sizes)
+
+
+def trained(folder, callbacks, model=None, films=None, epochs=3, **options):
+    model, films = model or masked(), films or data()
+    options = {"accelerator": "cpu", "enable_progress_bar": False, "enable_model_summary": False,
+               "enable_checkpointing": False, "limit_train_batches": 2, "limit_val_batches": 1,
+               "num_sanity_val_steps": 0, "logger": [MetricsFile(folder)], **options}  # fmt: skip
+    trainer = Trainer(default_root_dir=folder, max_epochs=epochs, callbacks=callbacks, **options)
+    trainer.fit(model, datamodule=films)
+    return model
+
+
+def logged(folder):
+    with (folder / "metrics.csv").open() as lines:
+        return [row for row in csv.DictReader(lines) if row.get("probe/linear_auroc")]
+
+
+def test_the_start_every_second_and_the_last_epoch_are_probed(tmp_path):
+    trained(tmp_path, [OnlineProbe(every=2)])
+    rows = logged(tmp_path)
+    assert [row["epoch"] for row in rows] == ["", "1", "2"]
+    assert rows[0]["probe/films"] == str(float(len(data().manifest.rows("val"))))
+    assert all(0 <= float(row[f"probe/{kind}_auroc"]) <= 1 for row in rows for kind in ("knn", "linear"))
+
+
+class Draws(Callback):
+    """What each step finds of the random numbers, and whether anything is left in evaluation."""
+
+    def __init__(self):
+        self.seen = []
+
+    def on_train_batch_start(self, trainer, pl_module, *args):
+        self.seen.append((torch.get_rng_state(), random.getstate(), pl_module.backbone.training))
+
+
+@pytest.mark.parametrize("model", [masked, lambda: RotationProxy(backbone="test_resnet", img_size=32)])
+def test_training_is_bitwise_the_same_with_and_without(tmp_path, model):
+    states, draws = [], []
+    for name, callbacks in (("with", [OnlineProbe(every=1)]), ("without", [])):
+        torch.manual_seed(1)
+        draws.append(Draws())
+        states.append(trained(tmp_path / name, [*callbacks, draws[-1]], model()).state_dict())
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[1])
+    for one, other in zip(draws[0].seen, draws[1].seen, strict=True):
+        assert torch.equal(one[0], other[0]) and one[1] == other[1] and one[2] is other[2] is True
+
+
+def test_the_figures_are_those_of_a_plain_computation_on_central_cuts_and_never_of_test_films(tmp_path):
+    films, callback = data(), OnlineProbe(every=1)
+    read = []
+    plain, films.central = films.central, lambda rows: read.extend(rows) or plain(rows)
+    model = trained(tmp_path, [callback], films=films, precision="bf16-mixed")
+    assert set(read) == {*films.manifest.rows("train"), *films.manifest.rows("val")}
+    sides = []
+    for split in ("train", "val"):
+        batch = [films._films("test", 0)[0, row] for row in films.manifest.rows(split)]
+        image = model.backbone.normalize(torch.cat([part["image"] for part in batch]))
+        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+            feature = model.eval().backbone(image).float().mean(dim=(2, 3))
+        sides += [feature, torch.cat([part["label"] for part in batch])]
+    expected = probe(*sides, "multiclass", films.classes)
+    row = logged(tmp_path)[-1]
+    assert float(row["probe/linear_auroc"]) == pytest.approx(expected.linear, abs=0.02)
+    assert float(row["probe/knn_auroc"]) == pytest.approx(expected.knn, abs=0.02)
+
+
+def test_averaged_weights_are_probed_where_there_are_any(tmp_path):
+    seen = []
+
+    class Watch(OnlineProbe):
+        def _features(self, model, images):
+            seen.append(model.backbone.network.patch_embed.proj.weight.detach().clone())
+            return super()._features(model, images)
+
+    model = trained(tmp_path, [Watch(every=5)], masked(ema=0.9))
+    assert torch.equal(seen[-1], model.backbone.network.patch_embed.proj.weight)
+
+
+def test_a_compiled_network_is_probed_without_compiling_anew(tmp_path, monkeypatch):
+    model = RotationProxy(backbone="test_resnet", img_size=32)
+    model.backbone._compiled_call_impl = None
+
+    def refuse(*args):
+        raise AssertionError
+
+    image = torch.zeros(2, 1, 32, 32, dtype=torch.uint8)
+    probing = OnlineProbe()
+    probing._data = data()
+    model.backbone._compiled_call_impl = refuse
+    assert probing._features(model, image).shape == (2, model.backbone.width)
+
+
+def test_other_labelled_films_can_be_given(tmp_path):
+    callback = OnlineProbe(every=1, corpora=small("shoulder", 30))
+    trained(tmp_path, [callback], epochs=1)
+    assert len(callback._data.manifest) == 30
+    assert callback._data.img_size == (32, 32)
+
+
+def test_a_cap_takes_whole_patients_in_an_order_that_more_films_do_not_change():
+    manifest = data(60).manifest
+    few, more = (set(chosen(manifest, "train", most)) for most in (8, 20))
+    assert (len(few), len(more)) == (8, 20)
+    assert few < more
+    assert set(chosen(manifest, "train", None)) == set(manifest.rows("train"))
+
+
+def test_films_without_labels_are_refused(tmp_path):
+    films = data()
+    object.__setattr__(films.manifest, "task", None)
+    with pytest.raises(UserError, match="OnlineProbe needs labels"):
+        trained(tmp_path, [OnlineProbe()], films=films)
+
+
+def test_films_of_one_class_alone_are_refused(tmp_path):
+    films = data()
+    films.manifest.table[films.classes] = 0.0
+    films.manifest.table[films.classes[0]] = 1.0
+    with pytest.raises(UserError, match="no class has films with and without it in both"):
+        trained(tmp_path, [OnlineProbe()], films=films)
+
+
+@pytest.mark.parametrize("options", [{"every": 0}, {"films": 0}, {"labels": ["A"]}])
+def test_options_that_make_no_sense_are_refused(options):
+    with pytest.raises(UserError, match="OnlineProbe: "):
+        OnlineProbe(**options)
+
+
+@pytest.mark.filterwarnings("ignore:It is recommended to use")  # of the training loss
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # fork in a process with threads
+def test_two_processes_log_what_one_does(tmp_path):
+    for name, options in (
+        ("one", {}),
+        ("two", {"devices": 2, "strategy": "ddp_fork", "use_distributed_sampler": False}),
+    ):
+        (tmp_path / name).mkdir()
+        trained(tmp_path / name, [OnlineProbe(every=1)], epochs=1, **options)
+    first = [logged(tmp_path / name)[0] for name in ("one", "two")]
+    assert first[0]["probe/linear_auroc"] == first[1]["probe/linear_auroc"]
+    assert len(logged(tmp_path / "two")) == 2
