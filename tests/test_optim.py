@@ -3,6 +3,7 @@ import math
 import pytest
 import torch
 
+from xrayssl.backbone import Backbone
 from xrayssl.errors import UserError
 from xrayssl.methods import Finetune
 from xrayssl.optim import Optim, warmup_cosine
@@ -69,3 +70,14 @@ def test_every_number_outside_its_range_is_named_at_once():
     with pytest.raises(UserError) as caught:
         Optim(lr=0, weight_decay=-1, layer_decay=2)
     assert len(caught.value.messages) == 3
+
+
+def test_gradients_can_be_clipped_in_mixed_precision():
+    from lightning.pytorch.plugins.precision import MixedPrecision
+
+    backbone = Backbone("resnet18", 32)
+    optimizer, _ = Optim().build(backbone, backbone, 8, 10, 5)
+    for parameter in backbone.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    MixedPrecision("bf16-mixed", "cpu").clip_gradients(optimizer, 1.0)
+    assert torch.nn.utils.get_total_norm([p.grad for p in backbone.parameters()]) < 1.001

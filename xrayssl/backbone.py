@@ -7,9 +7,11 @@ from typing import Any
 import timm
 import torch
 from timm.layers import PatchEmbed, set_fused_attn
+from timm.models import checkpoint_seq
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
+from xrayssl.attention import quicken
 from xrayssl.errors import UserError
 from xrayssl.patches import gather, patchify
 
@@ -70,9 +72,10 @@ class Backbone(nn.Module):
         return self.grid(grid_BDhw)
 
     def compile(self, *args: Any, **kwargs: Any) -> None:
-        """Runs `forward` and `encode_visible` through torch.compile; names and weights stay as they are."""
+        """Runs `forward` and the encoding of patches through torch.compile; names and weights stay as they are."""
         super().compile(*args, **kwargs)
         self.encode_visible = torch.compile(self.encode_visible, *args, **kwargs)  # type: ignore[method-assign]
+        self.encode_masked = torch.compile(self.encode_masked, *args, **kwargs)  # type: ignore[method-assign]
 
     @property
     def tag(self) -> str:
@@ -110,15 +113,45 @@ class Backbone(nn.Module):
         Raises:
             ValueError: If the network is no ViT with learned or fixed positions.
         """
+        return self._encode(self._embed(image_BCHW, visible_BV))
+
+    def encode_masked(
+        self, image_BCHW: Tensor, visible_BV: Tensor, hidden_BM: Tensor, mask_token_11D: Tensor
+    ) -> Tensor:
+        """Encodes all patches, a learned token in place of each hidden one (He et al. 2021, table 1c).
+
+        Args:
+            image_BCHW: Normalised films.
+            visible_BV: Numbers of the patches to see, in raster order.
+            hidden_BM: Numbers of the others.
+            mask_token_11D: Stands for a hidden patch; its position is added.
+
+        Returns:
+            tokens_BSD after the final norm: class and register tokens, visible patches, then hidden ones.
+
+        Raises:
+            ValueError: If the network is no ViT with learned or fixed positions.
+        """
+        seen_BVD = self._embed(image_BCHW, visible_BV)
+        _, position_1LD = self._positions(self._vit())
+        unseen_BMD = (mask_token_11D + gather(position_1LD, hidden_BM)).to(seen_BVD.dtype)
+        return self._encode(torch.cat([seen_BVD, unseen_BMD], dim=1))
+
+    def _embed(self, image_BCHW: Tensor, visible_BV: Tensor) -> Tensor:
+        """The visible patches, embedded, with their positions: tokens_BVD."""
         vit = self._vit()
         proj = vit.patch_embed.proj
         patches_BVP = gather(patchify(image_BCHW, self.patch_size), visible_BV)
         tokens_BVD = nn.functional.linear(patches_BVP, proj.weight.flatten(1), proj.bias)
-        prefix_1TD, position_1LD = self._positions(vit)
-        tokens_BVD = vit.patch_embed.norm(tokens_BVD) + gather(position_1LD, visible_BV)
-        sequence = torch.cat([prefix_1TD.expand(len(tokens_BVD), -1, -1).to(tokens_BVD.dtype), tokens_BVD], dim=1)
-        sequence = vit.blocks(vit.norm_pre(vit.pos_drop(sequence)))
-        return vit.norm(sequence)
+        return vit.patch_embed.norm(tokens_BVD) + gather(self._positions(vit)[1], visible_BV)
+
+    def _encode(self, tokens_BVD: Tensor) -> Tensor:
+        """Puts class and register tokens first, and runs the blocks."""
+        vit = self._vit()
+        prefix_1TD = self._positions(vit)[0].expand(len(tokens_BVD), -1, -1).to(tokens_BVD.dtype)
+        sequence = vit.norm_pre(vit.pos_drop(torch.cat([prefix_1TD, tokens_BVD], dim=1)))
+        again = vit.grad_checkpointing and torch.is_grad_enabled()
+        return vit.norm(checkpoint_seq(vit.blocks, sequence) if again else vit.blocks(sequence))
 
     def _vit(self) -> VisionTransformer:
         if not self.is_vit:
@@ -173,6 +206,7 @@ def _create(
             "for that, or start from a file: --model.init_from PATH."
         ) from None
     _check(architecture, img_size, network)
+    quicken(network)
     return network
 
 

@@ -64,7 +64,9 @@ class Optim:
     ) -> tuple[AdamW, LambdaLR]:
         """The optimiser over all trainable parameters of a module, and its schedule per step."""
         lr = self.peak(effective_batch)
-        optimizer = AdamW(self._groups(module, backbone, lr), lr=lr, betas=self.betas)
+        optimizer = AdamW(self._groups(module, backbone, lr), lr=lr, betas=self.betas, fused=True)
+        # Lightning refuses to clip gradients for an optimiser that unscales them itself; this one can, but need not.
+        optimizer._step_supports_amp_scaling = False
         warmup = round(min(self.warmup_epochs * steps_per_epoch, steps))
         floor = self.min_lr / lr
         return optimizer, LambdaLR(optimizer, lambda step: warmup_cosine(step, warmup, steps, floor))

@@ -14,6 +14,7 @@ from typing import Any
 from xrayssl import rundir
 from xrayssl.advice import how_to_resume
 from xrayssl.errors import UserError
+from xrayssl.memory import keep_freed_memory
 from xrayssl.request import Request, understand
 
 INTERRUPTED, TERMINATED = 130, 143
@@ -111,6 +112,8 @@ def run(verb: str, argv: Sequence[str]) -> int:
 def perform(request: Request) -> int:
     """Hands a request to Lightning, and translates the ways in which Lightning ends a process."""
     speak()
+    if request.verb == "fit":
+        keep_freed_memory()
     from xrayssl.lightning_cli import start
 
     before = signal.getsignal(signal.SIGINT)
