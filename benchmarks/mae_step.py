@@ -12,12 +12,12 @@ decoder on a quarter of the hidden patches. `over_reference_*` divide by the pub
 is the smallest over the cases (patches hidden, decoder blocks), and the table before has every case.
 
 What limits each, by a profile on a CPU with AMX (ViT-S/16, 2 blocks, 75 % hidden, ours): matrix products of weights 40
-% of the time, which both sides must do and which reach two thirds of the best rate seen; attention (scores, softmax, their
-gradients and layouts) 20 %, most of it in the decoder, whose heads are only 32 wide; GELU and its gradient 9 %; casts
-between float32 and bfloat16 8 %; layer norms, shortcuts and sums of biases 12 %; AdamW 3 %. The plain step in float32
-is limited by its products; under autocast by the same list, with products of transposed long matrices, AdamW, and work
-on patches that nobody asks for on top. With 8 blocks nearly all time is in the decoder's blocks, where there is least
-to spare. The cross decoder is limited by the encoder. torch.compile made the step slower (0.92 x).
+% of the time, which both sides must do and which reach two thirds of the best rate seen; attention (scores, softmax,
+their gradients and layouts) 20 %, most of it in the decoder, whose heads are only 32 wide; GELU and its gradient 9 %;
+casts between float32 and bfloat16 8 %; layer norms, shortcuts and sums of biases 12 %; AdamW 3 %. The plain step in
+float32 is limited by its products; under autocast by the same list, with products of transposed long matrices, AdamW,
+and work on patches that nobody asks for on top. With 8 blocks nearly all time is in the decoder's blocks, where there
+is least to spare. The cross decoder is limited by the encoder. torch.compile made the step slower (0.92 x).
 """
 
 from __future__ import annotations
