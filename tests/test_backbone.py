@@ -1,6 +1,9 @@
 import pytest
 import torch
+from safetensors.torch import load_file
+from timm.models.vision_transformer import checkpoint_filter_fn
 
+from xrayssl import handoff
 from xrayssl.backbone import Backbone
 from xrayssl.errors import UserError
 
@@ -92,3 +95,26 @@ def test_a_network_without_stochastic_depth_is_named():
 def test_a_drop_path_that_is_no_rate_is_refused(rate):
     with pytest.raises(UserError, match="drop_path"):
         Backbone("vit_tiny_patch16_224", 32, drop_path=rate)
+
+
+@pytest.mark.parametrize("name", ["vit_tiny_patch16_224", "vit_small_patch14_reg4_dinov2"])
+def test_films_of_another_size_get_what_a_network_of_that_size_with_resampled_positions_gives(name):
+    side = 14 if "14" in name else 16
+    backbone, image = Backbone(name, 4 * side).eval(), torch.rand(2, 1, 2 * side, 3 * side)
+    other = Backbone(name, (2 * side, 3 * side)).eval()
+    other.network.load_state_dict(checkpoint_filter_fn(backbone.network.state_dict(), other.network))
+    torch.testing.assert_close(backbone(image), other(image), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize(("name", "size", "word"), [
+    ("swin_tiny_patch4_window7_224", (64, 64), "one size only"), ("vit_tiny_patch16_224", (40, 40), "Tiles of 40 x 40"),
+])  # fmt: skip
+def test_a_network_that_cannot_see_another_size_says_so(name, size, word):
+    with pytest.raises(UserError, match=word):
+        Backbone(name, 224).check_size("Tiles", size)
+
+
+def test_convolutions_run_in_the_quick_layout_and_are_handed_on_in_the_usual_one(tmp_path):
+    backbone = Backbone("resnet18", 32)
+    assert backbone.network.layer1[0].conv1.weight.is_contiguous(memory_format=torch.channels_last)
+    assert all(value.is_contiguous() for value in load_file(handoff.save(backbone, tmp_path / "b.safetensors")).values())

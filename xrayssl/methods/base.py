@@ -80,7 +80,12 @@ class Method(LightningModule):
 
     @abstractmethod
     def losses(self, batch: Batch) -> dict[str, Tensor]:
-        """Losses and figures of a batch whose image is normalised, image_BCHW float; "loss" is minimised."""
+        """Losses and figures of a batch whose films are normalised floats; "loss" is minimised.
+
+        Args:
+            batch: "image" (B, C, H, W), "label" (B, K), "index" (B,), and "views", a list of (B, C, h, w), where
+                --data.augment asks for several views of a film; the first of them is the image, small crops come last.
+        """
 
     @property
     def progress(self) -> float:
@@ -233,7 +238,10 @@ class Method(LightningModule):
         ]
 
     def _losses(self, batch: Batch) -> dict[str, Tensor]:
-        return self.losses({**batch, "image": self.backbone.normalize(batch["image"])})
+        if "views" not in batch:
+            return self.losses({**batch, "image": self.backbone.normalize(batch["image"])})
+        views = [self.backbone.normalize(view_BCHW) for view_BCHW in batch["views"]]
+        return self.losses({**batch, "image": views[0], "views": views})
 
     def _key(self, batch_idx: int) -> int:
         """A seed for (seed, rank, epoch, batch), spread by Knuth's multiplicative hash."""
