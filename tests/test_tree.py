@@ -11,14 +11,16 @@ PACKAGE = Path(__file__).parent.parent / "xrayssl"
 FILES = sorted(PACKAGE.rglob("*.py"))
 # fmt: off
 FLOORS = [  # a module may import from its own floor and from those below
-    {"cli", "__main__", "demo", "prepare", "data_command", "reconstruct"},
+    {"cli", "__main__", "demo", "prepare", "data_command", "reconstruct", "catalogue"},
     {"train", "advice", "lightning_cli", "diagnose", "settings", "request", "data_request", "study", "explain"},
     {"callbacks", "loggers"},
     {"methods", "data"},
     {"results"},
-    {"heads", "decoders", "pyramid", "targets", "tokenizer", "optim", "handoff", "foreign", "metrics", "probing"},
+    {"heads", "views", "decoders", "pyramid", "targets", "tokenizer", "tiles", "optim", "handoff",
+     "foreign", "metrics", "probing"},
     {"sparse", "batchnorm", "backbone", "checkpoint", "intervals"},
-    {"averaging", "recomputing", "masking", "maps", "patches", "attention", "memory",
+    {"averaging", "recomputing", "masking", "maps", "patches", "attention", "memory", "permutations",
+     "gathering", "health", "memory_bank", "momentum", "contrast", "sinkhorn",
      "errors", "files", "recipes", "rundir", "spelling", "configs", "__init__"},
 ]
 # fmt: on

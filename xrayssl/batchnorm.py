@@ -20,7 +20,7 @@ class PooledBatchNorm2d(nn.BatchNorm2d):
         norm: The layer to stand for; an activation and a dropout that it ends in are kept.
     """
 
-    def __init__(self, norm: nn.BatchNorm2d) -> None:
+    def __init__(self, norm: nn.BatchNorm1d | nn.BatchNorm2d) -> None:
         super().__init__(norm.num_features, norm.eps, norm.momentum, norm.affine, norm.track_running_stats)
         self.weight, self.bias = norm.weight, norm.bias
         self.running_mean, self.running_var = norm.running_mean, norm.running_var
@@ -35,15 +35,16 @@ class PooledBatchNorm2d(nn.BatchNorm2d):
 
     def _pooled(self, map_BCHW: Tensor) -> Tensor:
         """Ioffe & Szegedy 2015, algorithm 1, with mean and variance over all processes in two passes."""
-        values, axes = map_BCHW.to(torch.promote_types(map_BCHW.dtype, torch.float32)), (0, 2, 3)
+        values = map_BCHW.to(torch.promote_types(map_BCHW.dtype, torch.float32))
+        axes, shape = (0, *range(2, values.dim())), (-1, *[1] * (values.dim() - 2))
         count = _Sum.apply(values.new_tensor(values.numel() / values.shape[1]))
         mean_C = _Sum.apply(values.sum(axes)) / count
-        centred = values - mean_C[:, None, None]
+        centred = values - mean_C.view(shape)
         variance_C = _Sum.apply(centred.square().sum(axes)) / count
         self._remember(mean_C.detach(), (variance_C * (count / (count - 1))).detach())
         scale_C = (variance_C + self.eps).rsqrt() * (1 if self.weight is None else self.weight)
-        shift_C = 0 if self.bias is None else self.bias[:, None, None]
-        return (centred * scale_C[:, None, None] + shift_C).to(map_BCHW.dtype)
+        shift_C = 0 if self.bias is None else self.bias.view(shape)
+        return (centred * scale_C.view(shape) + shift_C).to(map_BCHW.dtype)
 
     @torch.no_grad()
     def _remember(self, mean_C: Tensor, variance_C: Tensor) -> None:
@@ -54,6 +55,14 @@ class PooledBatchNorm2d(nn.BatchNorm2d):
         share = 1 / float(self.num_batches_tracked) if self.momentum is None else self.momentum
         self.running_mean.lerp_(mean_C.to(self.running_mean), share)
         self.running_var.lerp_(variance_C.to(self.running_var), share)
+
+
+class PooledBatchNorm1d(PooledBatchNorm2d):
+    """The same for vectors (B, C), in the place of an `nn.BatchNorm1d`."""
+
+    def _check_input_dim(self, input: Tensor) -> None:
+        if input.dim() != 2:
+            raise ValueError(f"vectors (B, C) are normalised here, not {tuple(input.shape)}")
 
 
 class _Sum(torch.autograd.Function):
@@ -73,10 +82,12 @@ class _Sum(torch.autograd.Function):
 
 
 def pool_batch_norms(module: nn.Module) -> None:
-    """Puts `PooledBatchNorm2d` in the place of every batch norm below a module."""
+    """Puts a batch norm that pools in the place of every batch norm of maps and of vectors below a module."""
     for name, child in module.named_children():
         if isinstance(child, nn.BatchNorm2d) and type(child) in (nn.BatchNorm2d, BatchNormAct2d):
             setattr(module, name, PooledBatchNorm2d(child))
+        elif type(child) is nn.BatchNorm1d:
+            setattr(module, name, PooledBatchNorm1d(child))
         else:
             pool_batch_norms(child)
 

@@ -30,6 +30,7 @@ VERBS = {
     "data": Verb("check corpora, or fetch openly licensed ones", "xrayssl.data_command", "data_command"),
     "prepare": Verb("read a corpus once into a store, which is fast", "xrayssl.prepare", "prepare_command"),
     "configs": Verb("list the packaged configurations", "xrayssl.cli", "list_configs"),
+    "methods": Verb("list the training stages and what they need", "xrayssl.catalogue", "methods_command"),
     "inspect": Verb("say what a backbone or checkpoint file holds", "xrayssl.cli", "inspect_file"),
     "reconstruct": Verb("draw what a masked autoencoder fills in", "xrayssl.reconstruct", "reconstruct_command"),
     "report": Verb("make one HTML page of one or several runs", "xrayssl.study.report", "report_command"),

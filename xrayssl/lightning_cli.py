@@ -17,7 +17,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities.model_helpers import is_overridden
 
 from xrayssl import advice, diagnose, results, rundir
-from xrayssl.callbacks import BackboneExport
+from xrayssl.callbacks import BackboneExport, RepresentationHealth
 from xrayssl.callbacks.checkpoints import checkpoints
 from xrayssl.callbacks.interruption import Interruption
 from xrayssl.callbacks.progress import Progress
@@ -220,10 +220,16 @@ class XrayCLI(LightningCLI):
         if self.request.verb == "fit":
             made += [LearningRate(), EarlierCurves(), Interruption()]
             made += [] if asked.get("enable_checkpointing") is False else checkpoints(self.run, self.model.monitor)
+            made += [] if _has(given, RepresentationHealth) or self._labelled else [RepresentationHealth()]
             made += [] if _has(given, BackboneExport) else [BackboneExport(git=record.record["git"])]
         if asked.get("enable_progress_bar") is not False and not _has(given, ProgressBar):
             made.append(Progress())
         return made
+
+    @property
+    def _labelled(self) -> bool:
+        """Whether the method learns from labels, whose figures tell whether it learns anything."""
+        return bool(getattr(self.model, "classes", None))
 
     def _known(self) -> dict[str, Any]:
         request = self.request

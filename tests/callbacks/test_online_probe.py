@@ -3,38 +3,15 @@ import random
 
 import pytest
 import torch
-from lightning.pytorch import Callback, Trainer
+from lightning.pytorch import Callback
 from phantoms import small
+from watching import data, masked, one_and_two, trained
 
 from xrayssl.callbacks import OnlineProbe
 from xrayssl.callbacks.online_probe import chosen
-from xrayssl.data import ShoulderXrayDataModule
 from xrayssl.errors import UserError
-from xrayssl.loggers import MetricsFile
-from xrayssl.masking import Masking
-from xrayssl.methods import MAEPretrain, RotationProxy
-from xrayssl.optim import Optim
+from xrayssl.methods import RotationProxy
 from xrayssl.probing import probe
-
-
-def data(films=40, **options):
-    return ShoulderXrayDataModule(small("shoulder", films), img_size=32, batch_size=4, num_workers=0, **options)
-
-
-def masked(**options):
-    torch.manual_seed(1)
-    sizes = {"decoder_width": 32, "decoder_depth": 1, "decoder_heads": 2, "drop_path": 0.2, **options}
-    return MAEPretrain(backbone="test_vit", img_size=32, masking=Masking(0.5), optim=Optim(warmup_epochs=0), **sizes)
-
-
-def trained(folder, callbacks, model=None, films=None, epochs=3, **options):
-    model, films = model or masked(), films or data()
-    options = {"accelerator": "cpu", "enable_progress_bar": False, "enable_model_summary": False,
-               "enable_checkpointing": False, "limit_train_batches": 2, "limit_val_batches": 1,
-               "num_sanity_val_steps": 0, "logger": [MetricsFile(folder)], **options}  # fmt: skip
-    trainer = Trainer(default_root_dir=folder, max_epochs=epochs, callbacks=callbacks, **options)
-    trainer.fit(model, datamodule=films)
-    return model
 
 
 def logged(folder):
@@ -156,12 +133,7 @@ def test_options_that_make_no_sense_are_refused(options):
 @pytest.mark.filterwarnings("ignore:It is recommended to use")  # of the training loss
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # fork in a process with threads
 def test_two_processes_log_what_one_does(tmp_path):
-    for name, options in (
-        ("one", {}),
-        ("two", {"devices": 2, "strategy": "ddp_fork", "use_distributed_sampler": False}),
-    ):
-        (tmp_path / name).mkdir()
-        trained(tmp_path / name, [OnlineProbe(every=1)], epochs=1, **options)
+    one_and_two(tmp_path, lambda: OnlineProbe(every=1))
     first = [logged(tmp_path / name)[0] for name in ("one", "two")]
     assert first[0]["probe/linear_auroc"] == first[1]["probe/linear_auroc"]
     assert len(logged(tmp_path / "two")) == 2

@@ -33,6 +33,15 @@ def test_every_crop_lies_inside_the_film(shape):
         assert left + width <= shape[1]
 
 
+@pytest.mark.parametrize("shape", [(400, 700), (700, 400), (500, 500)])
+def test_crops_keep_the_drawn_aspect_on_long_films_too(shape):
+    rng, square, any_ = np.random.default_rng(0), Augment(ratio=(1.0, 1.0)), Augment(ratio=(3 / 4, 4 / 3))
+    cuts = [draw_crop(shape, square, rng)[2:] for _ in range(200)]
+    assert {height - width for height, width in cuts} == {0}
+    ratios = [width / height for _, _, height, width in (draw_crop(shape, any_, rng) for _ in range(200))]
+    assert 0.74 < min(ratios) < 0.8 < 1.25 < max(ratios) < 1.35
+
+
 def positions(bias, draws=2000):
     """Where crops lie between the two ends of their free play, 0-1, with areas that leave some."""
     rng, augment = np.random.default_rng(1), Augment(scale=(0.25, 0.25), ratio=(1.0, 1.0), center_bias=bias)

@@ -1,8 +1,21 @@
+import re
+
+import numpy as np
 import pytest
 import torch
+from lightning.pytorch import Trainer
+from phantoms import small
 
+from xrayssl.data import ChestXrayDataModule
+from xrayssl.data.augment import Augment
+from xrayssl.data.resizing import in_circle
 from xrayssl.errors import UserError
 from xrayssl.methods import RotationProxy
+from xrayssl.methods.rotation import _spread, bordering, finding
+from xrayssl.optim import Optim
+
+QUIET = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False, "accelerator": "cpu",
+         "use_distributed_sampler": False, "num_sanity_val_steps": 0, "enable_checkpointing": False}  # fmt: skip
 
 
 def test_all_four_turns_of_every_film_stand_in_the_batch():
@@ -32,3 +45,114 @@ def test_the_loss_is_that_of_a_slow_recomputation():
 def test_films_that_are_not_square_are_refused():
     with pytest.raises(UserError, match="square"):
         RotationProxy(backbone="resnet18", img_size=(32, 64))
+
+
+def test_all_that_makes_no_sense_is_said_at_once():
+    with pytest.raises(UserError) as caught:
+        RotationProxy(see="nothing", border=0.5, backbone="resnet18", img_size=(32, 64))
+    assert [word in text for word, text in zip(["square", "see", "border"], caught.value.messages, strict=True)]
+    with pytest.raises(UserError, match="less than a pixel"):
+        RotationProxy(see="border", border=0.01, backbone="resnet18", img_size=32)
+
+
+@pytest.mark.parametrize("side", [*range(1, 66), 224, 255])
+def test_no_turn_changes_the_circle_or_the_border(side):
+    circle = in_circle(np.full((side, side), 255, np.uint8))
+    shapes = [circle, *(bordering(side, 0.125, ring).numpy() for ring in (False, True))]
+    assert all(np.array_equal(shape, np.rot90(shape, turns)) for shape in shapes for turns in range(1, 4))
+
+
+def test_nothing_outside_the_circle_depends_on_the_film_after_any_turn():
+    rng = np.random.default_rng(0)
+    films = [torch.from_numpy(in_circle(rng.integers(1, 256, (224, 224), dtype=np.uint8))) for _ in range(2)]
+    outside = torch.from_numpy(in_circle(np.full((224, 224), 255, np.uint8))) == 0
+    for turns in range(4):
+        turned = [film.rot90(turns) for film in films]
+        assert torch.equal(turned[0][outside], turned[1][outside])
+        corners = [film.unfold(0, 16, 16).unfold(1, 16, 16)[[0, 0, -1, -1], [0, -1, 0, -1]] for film in turned]
+        assert corners[0].eq(0).all()  # a ViT's corner patches are one and the same
+        assert corners[1].eq(0).all()
+
+
+def test_the_frame_is_as_wide_as_was_asked_for():
+    frame = bordering(32, 0.125, circle=False)
+    assert (frame[4:28, 4:28].sum().item(), frame.sum().item()) == (0, 32**2 - 24**2)
+
+
+def test_the_ring_lies_inside_the_circle_and_is_as_wide_as_was_asked_for():
+    ring = bordering(64, 0.125, circle=True)
+    inside = torch.from_numpy(in_circle(np.full((64, 64), 1, np.uint8))).bool()
+    assert not ring[~inside].any()
+    assert (ring[32].nonzero().flatten().tolist()) == [*range(8), *range(56, 64)]
+    assert ring.sum().item() == pytest.approx(np.pi * (32**2 - 24**2), rel=0.02)
+
+
+@pytest.mark.parametrize("circle", [False, True])
+def test_the_control_sees_the_border_and_nothing_else(circle):
+    method = RotationProxy(see="border", backbone="resnet18", img_size=32).train()
+    method.circle, seen = circle, []
+    method.backbone.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
+    border, one, two = bordering(32, 0.125, circle), torch.randn(2, 1, 32, 32), torch.randn(2, 1, 32, 32)
+    for image in (one, torch.where(border, one, two), torch.where(border, two, one)):
+        method.losses({"image": image})
+    assert torch.equal(seen[0], seen[1])
+    assert not torch.equal(seen[0], seen[2])
+    assert seen[0][:, :, ~border].eq(0).all()
+
+
+def control(folder, augment=Augment(), **kwargs):  # noqa: B008 - frozen
+    data = ChestXrayDataModule(small("chest", 48), img_size=32, batch_size=4, num_workers=0, augment=augment)
+    method = RotationProxy(see="border", backbone="resnet18", img_size=32, optim=Optim(lr=1e-3, warmup_epochs=0))
+    trainer = Trainer(default_root_dir=folder, max_epochs=1, **{**QUIET, **kwargs})
+    trainer.fit(method, datamodule=data)
+    return trainer, data
+
+
+def test_a_control_says_at_its_end_how_much_the_border_tells(tmp_path, caplog):
+    caplog.set_level("INFO")
+    trainer, data = control(tmp_path)
+    (sentence,) = [record.message for record in caplog.records if "border alone" in record.message]
+    value, low, high, films, patients = re.search(
+        r"wide\) ([\d.]+) %.*interval ([\d.]+)-([\d.]+) %; (\d+) validation films, bootstrap over (\d+) patients",
+        sentence,
+    ).groups()
+    rows = data.manifest.rows("val")
+    assert (int(films), int(patients)) == (len(rows), data.manifest.table["patient"].iloc[rows].nunique())
+    assert float(value) == pytest.approx(100 * trainer.callback_metrics["val/accuracy"].item(), abs=0.051)
+    assert float(low) <= float(value) <= float(high)
+    assert "frame" in sentence
+
+
+def test_a_control_sees_a_ring_where_the_data_show_a_circle(tmp_path, caplog):
+    caplog.set_level("INFO")
+    control(tmp_path, Augment(circle=True), fast_dev_run=True)
+    assert "(ring inside the circle, 0.125 of the side wide)" in caplog.text
+
+
+def test_a_control_without_validation_says_that_it_found_nothing(tmp_path, caplog):
+    caplog.set_level("INFO")
+    control(tmp_path, check_val_every_n_epoch=2, num_sanity_val_steps=1)
+    assert "nothing is known of the border" in caplog.text
+
+
+def test_a_perfect_score_has_an_interval_that_depends_on_how_many_patients_there_were():
+    perfect = {"value": 1.0, "low": 1.0, "high": 1.0}
+    assert _spread(perfect, 148)[0]["low"] == pytest.approx(0.9747, abs=1e-4)
+    assert _spread(perfect, 10)[0]["low"] == pytest.approx(0.7225, abs=1e-4)
+    assert _spread({"value": 0.0, "low": 0.0, "high": 0.0}, 10)[0]["high"] == pytest.approx(0.2775, abs=1e-4)
+    assert _spread(ABOVE, 148) == (ABOVE, "bootstrap over")
+
+
+ABOVE, CHANCE = {"value": 0.6, "low": 0.5, "high": 0.7}, {"value": 0.27, "low": 0.22, "high": 0.32}
+
+
+def test_a_shortcut_is_named_with_the_remedies_that_are_off():
+    sentence = finding(ABOVE, "9 films", "frame", ["circle", "gamma"])
+    assert sentence.endswith("--data.augment.circle true --data.augment.gamma 0.2")
+    assert "60.0 %" in sentence
+    assert "every remedy in use" in finding(ABOVE, "9 films", "frame", [])
+
+
+@pytest.mark.parametrize("accuracy", [CHANCE, {"value": 0.9, "low": None, "high": None}])
+def test_what_chance_can_do_is_no_shortcut(accuracy):
+    assert finding(accuracy, "9 films", "frame", ["circle"]).endswith("show no shortcut there.")

@@ -197,6 +197,45 @@ def test_an_element_escapes_all_but_markup():
     assert made == '<p title="&quot;" class="x">a&lt;b<br>&amp;</p>'
 
 
+def watched(folder, figures, probes=()):
+    """A run whose health was measured: (epoch or None, std, rank), with AUROCs of a probe."""
+    make_run(folder)
+    rows = pd.read_csv(folder / "metrics.csv").to_dict("records")
+    for place, (epoch, std, rank) in enumerate(figures):
+        row = {"epoch": epoch, "step": 0 if epoch is None else 10 * epoch + 9, "health/std": std, "health/rank": rank,
+               "health/alignment": std**2, "health/uniformity": -std}  # fmt: skip
+        rows.append(row | ({"health/films": 256} if epoch is None else {}))
+        rows[-1] |= {"probe/knn_auroc": probes[place]} if probes else {}
+    pd.DataFrame(rows).to_csv(folder / "metrics.csv", index=False)
+    return write_report([folder], folder / "report.html").read_text()
+
+
+def test_a_collapse_is_named_on_the_page_with_figure_epoch_and_remedy(tmp_path):
+    page = watched(tmp_path, [(None, 0.7, 30), (1, 0.02, 1.5), (3, 0.01, 1.1)])
+    found = re.search(r'<p class="warning"><strong>(.*?)</strong>(.*?)</p>', page)
+    assert found and "collapsed to a point since epoch 2: health/std is 0.01, 0.7 before the training" in found.group(1)
+    assert "--model.variance" in found.group(2)
+
+
+def test_a_sound_representation_is_said_to_be_so_without_a_warning(tmp_path):
+    page = watched(tmp_path, [(None, 0.7, 30), (1, 0.5, 9), (3, 0.4, 8)])
+    assert 'class="warning"' not in page
+    assert "Films are told apart: effective rank 8, standard deviation 0.4, 0.7 before the training" in page
+
+
+def test_the_curves_of_health_and_probe_stand_in_a_section_of_their_own(tmp_path):
+    page = watched(tmp_path, [(None, 0.7, 30), (1, 0.5, 9), (3, 0.4, 8)], probes=[0.5, 0.6, 0.7])
+    training, _, rest = page.partition("<h3>Representation</h3>")
+    assert rest and all(f"{name} by epoch" not in training for name in ("std", "rank", "knn_auroc"))
+    for name in ("std", "rank", "alignment", "uniformity"):
+        assert f"{name} by epoch: health ends at" in rest
+    assert "knn_auroc by epoch: probe ends at 0.7" in rest and "Effective rank" in rest
+
+
+def test_a_run_that_was_not_watched_has_no_such_section(page):
+    assert "<h3>Representation</h3>" not in page
+
+
 def spoil(name, content):
     def change(folder):
         (folder / name).write_text(content)

@@ -1,7 +1,8 @@
 """What happens beside the training step."""
 
 from xrayssl.callbacks.export import BackboneExport
+from xrayssl.callbacks.health import RepresentationHealth
 from xrayssl.callbacks.online_probe import OnlineProbe
 from xrayssl.callbacks.reconstructions import Reconstructions
 
-__all__ = ["BackboneExport", "OnlineProbe", "Reconstructions"]
+__all__ = ["BackboneExport", "OnlineProbe", "Reconstructions", "RepresentationHealth"]

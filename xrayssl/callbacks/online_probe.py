@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from torch import Tensor, nn
+from torch import Tensor
 
 from xrayssl.callbacks.checkpoints import ends
+from xrayssl.callbacks.frozen import by_the_first, features, frozen, parts, some
 from xrayssl.data import XrayDataModule
 from xrayssl.data.manifest import Manifest
 from xrayssl.errors import UserError
@@ -100,15 +98,13 @@ class OnlineProbe(Callback):
                 pl_module.log(name, value, sync_dist=True)
 
     def _source(self, trainer: Trainer, model: LightningModule) -> XrayDataModule:
-        data: Any = getattr(trainer, "datamodule", None)
-        if not isinstance(model, Method) or not isinstance(data, XrayDataModule):
-            raise UserError("OnlineProbe goes with the methods and data of this package.")
+        method, data = parts(trainer, model, "OnlineProbe")
         if self.corpora is None:
             return data
         return type(data)(
             corpora=self.corpora,
             labels=self.labels,
-            img_size=model.backbone.img_size,
+            img_size=method.backbone.img_size,
             batch_size=data.batch_size,
             num_workers=data.workers,
             augment=data.augment,
@@ -119,26 +115,14 @@ class OnlineProbe(Callback):
         )
 
     def _measure(self, trainer: Trainer, model: LightningModule) -> Probe:
-        """The first process's figures, in every process."""
         assert isinstance(model, Method)
-        outcome: Probe | list[str] = []
-        if trainer.is_global_zero:
-            try:
-                outcome = self._probe(trainer, model)
-            except UserError as error:  # the other processes wait for an answer
-                outcome = error.messages
-        outcome = trainer.strategy.broadcast(outcome)
-        if not isinstance(outcome, Probe):
-            raise UserError(*outcome)
-        return outcome
+        return by_the_first(trainer, lambda: self._probe(trainer, model))
 
     def _probe(self, trainer: Trainer, model: Method) -> Probe:
-        devices = [model.device] if model.device.type == "cuda" else []
-        with torch.random.fork_rng(devices=devices), model.averaged(), _evaluating(model.backbone):
+        with frozen(trainer, model):
             if not self._images:
                 self._read()
-            with trainer.precision_plugin.forward_context(), torch.no_grad():
-                bank_ND, query_MD = (self._features(model, images) for images in self._images)
+            bank_ND, query_MD = (self._features(model, images) for images in self._images)
         manifest = self._data.manifest
         assert manifest.task is not None
         return probe(bank_ND, self._labels[0], query_MD, self._labels[1], manifest.task, manifest.classes)
@@ -150,14 +134,7 @@ class OnlineProbe(Callback):
             self._labels.append(torch.cat([batch["label"] for batch in batches]))
 
     def _features(self, model: Method, image_NCHW: Tensor) -> Tensor:
-        """The mean-pooled grid of films, float32 (N, D) on the CPU."""
-        backbone = model.backbone
-        parts = [
-            # past torch.compile, which would compile anew for this mode and these sizes
-            backbone.forward(backbone.normalize(part_BCHW.to(model.device))).float().mean(dim=(2, 3)).cpu()
-            for part_BCHW in image_NCHW.split(self._data.batch_size)
-        ]
-        return torch.cat(parts)
+        return features(model, image_NCHW, self._data.batch_size)
 
 
 def chosen(manifest: Manifest, split: str, most: int | None) -> np.ndarray:
@@ -170,23 +147,7 @@ def chosen(manifest: Manifest, split: str, most: int | None) -> np.ndarray:
     rows = rows[~np.isnan(manifest.labels()[rows]).all(axis=1)]
     if not len(rows):
         raise UserError(f"OnlineProbe finds no labelled film in the split {split!r}; give it corpora that have some.")
-    if most is None or len(rows) <= most:
-        return rows
-    patients = manifest.table["patient"].to_numpy(object)[rows]
-    place = [hashlib.sha256(str(patient).encode()).hexdigest() for patient in patients]
-    return np.sort(rows[np.argsort(place, kind="stable")[:most]])
-
-
-@contextmanager
-def _evaluating(module: nn.Module) -> Iterator[None]:
-    """In evaluation; afterwards every part is in the mode it was in."""
-    modes = {part: part.training for part in module.modules()}
-    module.eval()
-    try:
-        yield
-    finally:
-        for part, training in modes.items():
-            part.training = training
+    return some(manifest, rows, most)
 
 
 def _named(figures: Probe) -> dict[str, float]:

@@ -152,10 +152,11 @@ class XrayDataModule(LightningDataModule):
 
     predict_dataloader = test_dataloader
 
-    def central(self, rows: np.ndarray) -> FilmLoader:
-        """Films of any rows as they are measured: their central cut, in this order, all of them in this process."""
+    def central(self, rows: np.ndarray, beside: int = 0) -> FilmLoader:
+        """Films of any rows as they are measured: their central cut, in this order, all of them in this process; with
+        some random views beside it, which are the same in every call."""
         loader = FilmLoader(
-            self._films("test", seed=0),
+            self._films("test", 0, beside),
             batch_size=self.batch_size,
             sampler=EpochSampler(rows, shuffle=False),
             collate_fn=collate,
@@ -188,7 +189,7 @@ class XrayDataModule(LightningDataModule):
         loader.unreadable = self._set_aside
         return loader
 
-    def _films(self, split: str, seed: int) -> Films:
+    def _films(self, split: str, seed: int, beside: int = 0) -> Films:
         """Training films as random views; validation films as the central cut, with the other views a method needs."""
         size = sides(self.img_size)
         views = transforms.views(size, self.augment)
@@ -197,7 +198,7 @@ class XrayDataModule(LightningDataModule):
         prepare = partial(transforms.prepare, self.augment) if self.augment.trim or self.augment.clahe else None
         return Films(
             self.manifest,
-            views[:1] if split == "test" else views,
+            [views[0], *[transforms.training(size, self.augment)] * beside] if split == "test" else views,
             seed,
             kind=self.window,
             limits=self.limits,

@@ -143,9 +143,11 @@ def draw_crop(shape: tuple[int, ...], augment: Augment, rng: np.random.Generator
     share, aspect = rng.random(2).tolist()  # NumPy's own arithmetic on single numbers is ten times slower
     area = (least + share * (most - least)) * shape[0] * shape[1]
     ratio = narrow * (wide / narrow) ** aspect
-    height = min(shape[0], max(1, round(math.sqrt(area / ratio))))
-    width = min(shape[1], max(1, round(math.sqrt(area * ratio))))
-    return _placed(shape, (height, width), augment.center_bias, rng)
+    height, width = math.sqrt(area / ratio), math.sqrt(area * ratio)
+    # the drawn aspect stays: where one side alone is cut short, stretching tells how a film was turned
+    fitting = min(1.0, shape[0] / height, shape[1] / width)
+    cut = max(1, round(fitting * height)), max(1, round(fitting * width))
+    return _placed(shape, cut, augment.center_bias, rng)
 
 
 def _placed(

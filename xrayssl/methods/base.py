@@ -20,6 +20,7 @@ from xrayssl import handoff
 from xrayssl.averaging import Averaging
 from xrayssl.backbone import Backbone
 from xrayssl.errors import UserError
+from xrayssl.health import REMEDY
 from xrayssl.optim import Optim
 from xrayssl.recomputing import count_once, recompute_network
 
@@ -51,6 +52,12 @@ class Method(LightningModule):
 
     monitor: ClassVar[tuple[str, str] | None] = None
     """Metric and mode ("max" or "min") that select the best checkpoint; None keeps the last."""
+    networks: ClassVar[tuple[str, ...]] = ("ViT", "CNN")
+    """Kinds of backbone that it trains, for `xrayssl methods`."""
+    needs: ClassVar[tuple[str, ...]] = ()
+    """What else it needs, for `xrayssl methods`."""
+    remedy: ClassVar[str] = REMEDY
+    """What to try when its representation collapses."""
 
     def __init__(
         self,
@@ -86,6 +93,11 @@ class Method(LightningModule):
             batch: "image" (B, C, H, W), "label" (B, K), "index" (B,), and "views", a list of (B, C, h, w), where
                 --data.augment asks for several views of a film; the first of them is the image, small crops come last.
         """
+
+    def project(self, feature_BD: Tensor) -> Tensor | None:
+        """What the loss compares, of mean-pooled features: (B, E), whose collapse is then noticed, too; None for a loss
+        that compares no embeddings."""
+        return None
 
     @property
     def progress(self) -> float:

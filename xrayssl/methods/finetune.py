@@ -36,6 +36,7 @@ class Finetune(Method):
     """
 
     monitor: ClassVar[tuple[str, str] | None] = ("val/auroc", "max")
+    needs: ClassVar[tuple[str, ...]] = ("labels",)
 
     def __init__(
         self,

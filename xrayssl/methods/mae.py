@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import islice
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -47,6 +47,13 @@ class MAEPretrain(Method):
         UserError: If a file cannot be used.
     """
 
+    networks: ClassVar[tuple[str, ...]] = ("ViT",)
+    remedy: ClassVar[str] = (
+        "A masked autoencoder may pass through this in its first steps: go on while the loss falls; else lower "
+        "--model.optim.lr, or let it warm up longer (--model.optim.warmup_epochs)."
+    )
+    needs: ClassVar[tuple[str, ...]] = ("a run of `DVAE` for the target `tokens`: `--model.tokenizer`",)
+
     def __init__(
         self,
         masking: Masking = Masking(),  # noqa: B008 - frozen
@@ -83,7 +90,7 @@ class MAEPretrain(Method):
         self.backbone.network.pos_embed.requires_grad_(False)
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
-        """How wrong the predictions of hidden patches are."""
+        """Mean squared error of the predicted hidden patches; for the target "tokens" cross-entropy over the codes."""
         image_BCHW = batch["image"]
         visible_BV, hidden_BM = self._draw(image_BCHW)
         if self.training:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from itertools import islice
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -43,6 +43,8 @@ class MaskedCNNPretrain(Method):
         ValueError: If the ratio leaves nothing to see or to predict.
     """
 
+    networks: ClassVar[tuple[str, ...]] = ("CNN",)
+
     def __init__(
         self,
         masking: Masking = Masking(ratio=0.6),  # noqa: B008 - frozen
@@ -73,7 +75,7 @@ class MaskedCNNPretrain(Method):
             self.predict = torch.compile(self.predict)  # type: ignore[method-assign]
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
-        """Mean squared error over the cells that are asked for."""
+        """Mean squared error of the predicted cells."""
         image_BCHW = batch["image"]
         visible_BV, hidden_BM = self._draw(image_BCHW)
         asked_BM = torch.cat([visible_BV, hidden_BM], dim=1) if self.all_cells else hidden_BM

@@ -1,42 +1,200 @@
-"""Predicting by how many quarter turns a film was rotated."""
+"""Predicting by how many quarter turns a film was rotated, and how much of that its border alone tells."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar, Literal, get_args
 
+import numpy as np
 import torch
+from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor, nn
 
 from xrayssl.errors import UserError
 from xrayssl.heads import LinearHead
 from xrayssl.methods.base import Batch, Method
+from xrayssl.metrics import Predictions, evaluate
+
+See = Literal["all", "border"]
+Figure = dict[str, float | None]
+TURNS = ["0", "90", "180", "270"]
+CHANCE = 1 / len(TURNS)
+REMEDIES = {
+    "trim": "true",
+    "ratio": "'[1,1]'",
+    "circle": "true",
+    "brightness": "0.2",
+    "contrast": "0.2",
+    "gamma": "0.2",
+}
+"""Keys of --data.augment that take away what the border tells, and values to begin with."""
 
 
 class RotationProxy(Method):
     """All four quarter turns of every film stand in the batch; a linear layer names them (Gidaris et al. 2018,
     arXiv:1803.07728).
 
-    Turns are exact (`torch.rot90`), so no interpolation gives them away. High accuracy is not the aim and may come
-    from side markers or collimation: judge the backbone by what it is good for afterwards.
+    Turns are exact (`torch.rot90`) and made of one and the same view, so that no class is resampled otherwise than
+    another. A film can still be told by its side marker, its black frame or its collimation: --data.augment with
+    `trim`, `ratio: [1, 1]`, `circle`, `brightness`, `contrast` and `gamma` takes that away, and `see: border` measures
+    what is left of it. High accuracy is not the aim: judge the backbone by what it is good for afterwards.
 
     Args:
+        see: "all" of a film, or its "border" alone, everything else grey. That is a control: what it names better than
+            by chance, rotation can learn without looking at what is inside. The log says what was found.
+        border: Width of the border as a share of the side, in (0, 0.5): of a frame along the four sides or, where
+            --data.augment.circle hides the corners, of a ring inside the circle. Anatomy reaches the border, too: a
+            chest film shows the neck above and the abdomen below.
         **kwargs: See `Method`.
 
     Raises:
-        UserError: If the films are not square.
+        UserError: If the films are not square, or the border makes no sense.
     """
 
-    def __init__(self, **kwargs: Any) -> None:
+    needs: ClassVar[tuple[str, ...]] = ("square films",)
+
+    def __init__(self, see: See = "all", border: float = 0.125, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        if self.backbone.img_size[0] != self.backbone.img_size[1]:
-            raise UserError("Rotation needs square films; set --data.img_size to one number.")
-        self.head = LinearHead(self.backbone.width, 4)
+        _check(self.backbone.img_size, see, border)
+        self.see, self.border, self.circle = see, border, False
+        self.head = LinearHead(self.backbone.width, len(TURNS))
+        self.predictions = Predictions()
+
+    def setup(self, stage: str) -> None:
+        """Sees whether the films lie in a circle, which is the data's to say."""
+        super().setup(stage)
+        self.circle = bool(getattr(self._augment, "circle", False))
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """Four-way cross-entropy over the turned films, and the accuracy."""
         image_BCHW = batch["image"]
-        turned = torch.cat([image_BCHW.rot90(turns, dims=(2, 3)) for turns in range(4)])
-        turns = torch.arange(4, device=image_BCHW.device).repeat_interleave(len(image_BCHW))
+        if self.see == "border":
+            image_BCHW = image_BCHW * bordering(image_BCHW.shape[-1], self.border, self.circle).to(image_BCHW)
+        turned = torch.cat([image_BCHW.rot90(turns, dims=(2, 3)) for turns in range(len(TURNS))])
+        turns = torch.arange(len(TURNS), device=image_BCHW.device).repeat_interleave(len(image_BCHW))
         logits = self.head(self.backbone(turned)).float()
+        if self.see == "border" and not self.training:
+            self._keep(batch["index"], logits, turns)
         accuracy = (logits.argmax(dim=1) == turns).float().mean()
         return {"loss": nn.functional.cross_entropy(logits, turns), "accuracy": accuracy}
+
+    def on_train_start(self) -> None:
+        """Forgets what a validation before the training predicted."""
+        self.predictions.reset()
+
+    def on_validation_epoch_start(self) -> None:
+        """Forgets the last epoch's predictions."""
+        self.predictions.reset()
+
+    def on_validation_epoch_end(self) -> None:
+        """Says what was found, where nothing but that was asked for."""
+        if self.see == "border" and self.trainer.state.fn == "validate":
+            self._tell()
+
+    def on_train_end(self) -> None:
+        """Says what the last validation found."""
+        super().on_train_end()
+        if self.see == "border":
+            self._tell()
+
+    @property
+    def _augment(self) -> Any:
+        """What the data do to films, where they say."""
+        return getattr(getattr(self.trainer, "datamodule", None), "augment", None)
+
+    def _settings(self) -> dict[str, Any]:
+        """Also what is seen."""
+        return {**super()._settings(), "model.see": self.see, "model.border": self.border}
+
+    def _keep(self, index_B: Tensor, logits_NK: Tensor, turn_N: Tensor) -> None:
+        """Each film four times, under a number of its own."""
+        number_N = index_B.repeat(len(TURNS)) * len(TURNS) + turn_N
+        self.predictions.update(number_N, logits_NK.softmax(dim=1), nn.functional.one_hot(turn_N, len(TURNS)))
+
+    def _tell(self) -> None:
+        if not self.predictions.update_called:
+            rank_zero_info("No film was validated, so that nothing is known of the border.")
+            return
+        films = self.predictions.compute()
+        if not self.trainer.is_global_zero:
+            return
+        row_N = films.index // len(TURNS)
+        manifest = getattr(getattr(self.trainer, "datamodule", None), "manifest", None)
+        patient_N = row_N if manifest is None else manifest.table["patient"].to_numpy()[row_N]
+        figures = evaluate(films.probability, films.label, patient_N, "multiclass", TURNS, split="val")
+        accuracy, way = _spread(figures["metrics"]["accuracy"], figures["patients"])
+        unit = "films" if manifest is None else "patients"
+        counts = f"{len(np.unique(row_N))} validation films, {way} {figures['patients']} {unit}"
+        rank_zero_info(finding(accuracy, counts, self._place(), _off(self._augment)))
+
+    def _place(self) -> str:
+        return f"{'ring inside the circle' if self.circle else 'frame'}, {self.border:.3g} of the side wide"
+
+
+def bordering(side: int, border: float, circle: bool) -> Tensor:
+    """Where the border of a square film is: mask_HW, True inside it. Every quarter turn leaves it as it is.
+
+    Args:
+        side: Of the film in pixels.
+        border: Width as a share of the side.
+        circle: A ring inside the largest circle, in place of a frame.
+    """
+    away = (torch.arange(side, dtype=torch.float64) - (side - 1) / 2).abs()
+    distance_HW = torch.hypot(away[:, None], away) if circle else torch.maximum(away[:, None], away)
+    mask_HW = distance_HW > side / 2 - border * side
+    return mask_HW & (distance_HW <= side / 2) if circle else mask_HW
+
+
+def _spread(accuracy: Figure, units: int) -> tuple[Figure, str]:
+    """The interval and how it was made: where resamples are all alike, as after a perfect score, by Wilson 1927."""
+    value, low, high = accuracy["value"], accuracy["low"], accuracy["high"]
+    if value not in (0, 1) or low is None or low != high:
+        return accuracy, "bootstrap over"
+    away = 1.96**2 / (units + 1.96**2)
+    return {"value": value, "low": max(0.0, value - away), "high": min(1.0, value + away)}, "Wilson's interval for"
+
+
+def finding(accuracy: Figure, counts: str, place: str, off: list[str]) -> str:
+    """What the accuracy from the border alone means, and what to do.
+
+    Args:
+        accuracy: "value", "low" and "high", 0-1; the interval may be None.
+        counts: Whom it was measured on, and how the interval was made.
+        place: What the border is.
+        off: Names of the remedies that are not in use.
+    """
+    value, low, high = accuracy["value"], accuracy["low"], accuracy["high"]
+    assert value is not None
+    span = "no interval" if low is None else f"95 % interval {100 * low:.1f}-{100 * high:.1f} %"  # type: ignore[operator]
+    found = (
+        f"From the border alone ({place}) {100 * value:.1f} % of the quarter turns are named, by chance it would be "
+        f"{100 * CHANCE:.0f} % ({span}; {counts})"
+    )
+    if low is None or low <= CHANCE:
+        return f"{found}: these figures show no shortcut there."
+    if off:
+        keys = " ".join(f"--data.augment.{name} {REMEDIES[name]}" for name in off)
+        return f"{found}: rotation can be learned there without looking inside. Measure again with {keys}"
+    return (
+        f"{found}: rotation can be learned there without looking inside, with every remedy in use. It need not be a "
+        "marker, since anatomy reaches the border, too: look at the films, and judge the backbone by a probe."
+    )
+
+
+def _off(augment: Any) -> list[str]:
+    """Names of the remedies that are not in use."""
+    square = tuple(getattr(augment, "ratio", ())) == (1, 1)
+    return [name for name in REMEDIES if not (square if name == "ratio" else getattr(augment, name, None))]
+
+
+def _check(img_size: tuple[int, int], see: str, border: float) -> None:
+    problems = []
+    if img_size[0] != img_size[1]:
+        problems.append("Rotation needs square films; set --data.img_size to one number.")
+    if see not in get_args(See):
+        problems.append(f"model.see must be one of {', '.join(get_args(See))}, not {see!r}.")
+    if not 0 < border < 0.5:
+        problems.append(f"model.border must be a share of the side between 0 and 0.5, not {border}.")
+    elif see == "border" and not bordering(img_size[0], border, circle=False).any():
+        problems.append(f"A border of {border} of {img_size[0]} px is less than a pixel; widen --model.border.")
+    if problems:
+        raise UserError(*problems)

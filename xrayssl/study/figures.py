@@ -55,11 +55,12 @@ class Frame:
         return HEIGHT - BOTTOM - (HEIGHT - TOP - BOTTOM) * (value - self.y[0]) / (self.y[-1] - self.y[0])
 
 
-def curve_panels(table: pd.DataFrame) -> dict[str, Markup]:
+def curve_panels(table: pd.DataFrame, splits: Sequence[str] = ("train", "val")) -> dict[str, Markup]:
     """One panel for each thing measured during training, with a line for each split that measured it.
 
     Args:
         table: metrics.csv: columns epoch, step and `split/measure`; rows are sparse.
+        splits: Those that are drawn.
 
     Returns:
         Panels by measure, the loss first.
@@ -70,7 +71,7 @@ def curve_panels(table: pd.DataFrame) -> dict[str, Markup]:
         if measure.endswith("_step") and column.removesuffix("_step") + "_epoch" in table:
             continue
         known = table[column].notna()
-        if split in ("train", "val", "probe") and measure and "/" not in measure and known.sum() > 0:
+        if split in splits and measure and "/" not in measure and known.sum() > 0:
             x = _epochs(table)[known.to_numpy()]
             order = np.argsort(x, kind="stable")
             line = _thin(x[order]), _thin(table[column][known].to_numpy(np.float64)[order])

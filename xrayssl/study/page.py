@@ -62,8 +62,10 @@ svg text { font: 11.5px var(--sans); fill: var(--quiet); font-variant-numeric: t
 .rule { stroke: var(--rule); stroke-width: 1; }
 polyline { fill: none; stroke-width: 1.8; stroke-linejoin: round; }
 polyline.train { stroke: var(--quiet); } circle.train { fill: var(--quiet); }
-polyline.val, polyline.probe { stroke: var(--accent); } circle.val, circle.probe { fill: var(--accent); }
-svg text.val, svg text.probe { fill: var(--accent); font-weight: 600; }
+polyline.val, polyline.probe, polyline.health { stroke: var(--accent); }
+circle.val, circle.probe, circle.health { fill: var(--accent); }
+svg text.val, svg text.probe, svg text.health { fill: var(--accent); font-weight: 600; }
+.warning { margin: 0 0 20px; padding: 12px 18px; border-left: 3px solid var(--second); background: var(--wash); }
 .forest { overflow: visible; }
 .forest circle, .forest path { fill: var(--accent); }
 .range { stroke: var(--accent); stroke-width: 1.8; }

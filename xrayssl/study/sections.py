@@ -7,11 +7,11 @@ from typing import Any
 from xrayssl.study import figures, films
 from xrayssl.study.markup import Markup, element, join
 from xrayssl.study.outcome import HEADLINES, outcome
+from xrayssl.study.representation import panelled, representation
 from xrayssl.study.runs import Run
 from xrayssl.study.words import amount, duration
 
-MEASURES = {"loss": "Loss", "auroc": "AUROC", "auroc_macro": "Macro AUROC", "lr": "Learning rate",
-            "knn_auroc": "Nearest neighbours, AUROC", "linear_auroc": "Linear probe, AUROC"}  # fmt: skip
+MEASURES = {"loss": "Loss", "auroc": "AUROC", "auroc_macro": "Macro AUROC", "lr": "Learning rate"}
 STRIP = 6  # earlier pictures shown
 
 
@@ -30,6 +30,7 @@ def section(run: Run, place: int, parent: object) -> Markup:
         element("dl", list(facts(run, parent)), class_="facts"),
         [pictures(subject, paths) for subject, paths in run.pictures.items()],
         curves(run),
+        representation(run),
         outcome(run.figures) if run.figures else None,
         samples(run),
         class_="run",
@@ -118,13 +119,7 @@ def _plate(path: Any, width: int, subject: str) -> Markup:
 def curves(run: Run) -> Markup | None:
     """The training curves."""
     panels = figures.curve_panels(run.curves)
-    if not panels:
-        return None
-    drawn = [
-        element("figure", element("figcaption", MEASURES.get(name, HEADLINES.get(name, name))), panel)
-        for name, panel in panels.items()
-    ]
-    return join([element("h3", "Training"), element("div", drawn, class_="panels")])
+    return join([element("h3", "Training"), panelled(panels, {**HEADLINES, **MEASURES})]) if panels else None
 
 
 def samples(run: Run) -> Markup | None:

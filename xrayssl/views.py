@@ -1,0 +1,57 @@
+"""The views of a film that a method compares."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import groupby
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from xrayssl.backbone import Backbone
+from xrayssl.errors import UserError
+
+
+def check_views(name: str, data: Any) -> None:
+    """Whether films come in two views, before any is read.
+
+    Args:
+        name: Of the method.
+        data: The data module; one that does not say is believed.
+
+    Raises:
+        UserError: With the key that asks for them.
+    """
+    if getattr(getattr(data, "augment", None), "views", 2) < 2:
+        raise UserError(_sentence(name))
+
+
+def pair(name: str, batch: Mapping[str, Any]) -> list[Tensor]:
+    """The first two views of each film, image_BCHW of one size.
+
+    Raises:
+        UserError: If there are no two.
+    """
+    views: list[Tensor] = batch.get("views", [])[:2]
+    if len(views) < 2 or views[0].shape != views[1].shape:
+        raise UserError(_sentence(name))
+    return views
+
+
+def features(backbone: Backbone, views: list[Tensor]) -> list[Tensor]:
+    """The mean-pooled grid of each view, (B, D); neighbours of one size pass the backbone together.
+
+    Raises:
+        UserError: If the network cannot see views of such a size.
+    """
+    pooled: list[Tensor] = []
+    for (*_, height, width), group in groupby(views, key=lambda view_BCHW: view_BCHW.shape):
+        backbone.check_size("Small crops", (height, width))
+        same = list(group)
+        pooled += backbone(torch.cat(same)).mean(dim=(2, 3)).chunk(len(same))
+    return pooled
+
+
+def _sentence(name: str) -> str:
+    return f"{name} compares two views of a film: set --data.augment.views 2."
