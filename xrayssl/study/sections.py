@@ -8,10 +8,17 @@ from xrayssl.study import figures, films
 from xrayssl.study.markup import Markup, element, join
 from xrayssl.study.outcome import HEADLINES, outcome
 from xrayssl.study.runs import Run
-from xrayssl.study.words import amount, duration
+from xrayssl.study.words import amount, decimal, duration
 
 MEASURES = {"loss": "Loss", "auroc": "AUROC", "auroc_macro": "Macro AUROC", "lr": "Learning rate",
             "knn_auroc": "Nearest neighbours, AUROC", "linear_auroc": "Linear probe, AUROC"}  # fmt: skip
+MEANING = {
+    "visible": "How often each patch of a film stays visible while the network learns: black is never, white is as "
+    "often as the most visible patch; the figures beside it say how often that is.",
+    "reconstruction": "What the network makes of films that are partly hidden from it, or put into codes. In the last "
+    "row white is no error, black the whole grey scale.",
+}
+PROBES = {"linear_auroc": "linear probe", "knn_auroc": "nearest neighbours"}
 STRIP = 6  # earlier pictures shown
 
 
@@ -102,6 +109,7 @@ def pictures(subject: str, paths: list[Any]) -> Markup:
     return join(
         [
             element("h3", title),
+            element("p", MEANING[subject], class_="note") if subject in MEANING else None,
             _plate(last, films.PICTURE_WIDTH, subject),
             element("div", strip, class_="strip") if strip else None,
         ]
@@ -120,11 +128,29 @@ def curves(run: Run) -> Markup | None:
     panels = figures.curve_panels(run.curves)
     if not panels:
         return None
-    drawn = [
-        element("figure", element("figcaption", MEASURES.get(name, HEADLINES.get(name, name))), panel)
-        for name, panel in panels.items()
-    ]
+    titles = {name: MEASURES.get(name, HEADLINES.get(name, name)) for name in panels}
+    if films := probed(run):
+        titles |= {name: f"{titles[name]}, {amount(films, 'film')}" for name in PROBES if name in titles}
+    drawn = [element("figure", element("figcaption", titles[name]), panel) for name, panel in panels.items()]
     return join([element("h3", "Training"), element("div", drawn, class_="panels")])
+
+
+def probed(run: Run) -> int | None:
+    """How many films the probes are measured on, as far as metrics.csv knows."""
+    known = run.curves[figures.FILMS].dropna() if figures.FILMS in run.curves else ()
+    return int(max(known)) if len(known) else None
+
+
+def learned(run: Run) -> str | None:
+    """What the probes did during the training, in plain words."""
+    columns = {words: f"probe/{name}" for name, words in PROBES.items() if f"probe/{name}" in run.curves}
+    known = {words: run.curves[column].dropna().tolist() for words, column in columns.items()}
+    parts = [f"from {decimal(v[0])} to {decimal(v[-1])} ({words})" for words, v in known.items() if len(v) > 1]
+    if not parts:
+        return None
+    where = f" on {amount(probed(run), 'probe film')}" if probed(run) else ""
+    first = ", counted from before the training" if figures.before_training(run.curves).any() else ""
+    return f"the AUROC of its frozen features{where} went {' and '.join(parts)}{first}"
 
 
 def samples(run: Run) -> Markup | None:
