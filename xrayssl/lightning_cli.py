@@ -19,11 +19,12 @@ from lightning.pytorch.utilities.model_helpers import is_overridden
 from xrayssl import advice, diagnose, results, rundir
 from xrayssl.callbacks import BackboneExport
 from xrayssl.callbacks.checkpoints import checkpoints
+from xrayssl.callbacks.divergence import Divergence
 from xrayssl.callbacks.interruption import Interruption
 from xrayssl.callbacks.progress import Progress
 from xrayssl.callbacks.record import EarlierCurves, LearningRate, RunRecord, SaveConfig, lineage
 from xrayssl.checkpoint import AtomicCheckpointIO
-from xrayssl.errors import UserError
+from xrayssl.errors import UserError, refuse
 from xrayssl.files import write_json
 from xrayssl.loggers import Wandb, loggers
 from xrayssl.request import Request
@@ -107,7 +108,7 @@ class XrayCLI(LightningCLI):
                 *diagnose.derived(words, diagnose.LINKS), *(problems or [diagnose.shortened(error)])
             ) from None
         asked = self.config[self.request.verb]
-        diagnose.refuse([*diagnose.derived(words, diagnose.LINKS), *diagnose.seeds(asked.get("seed_everything"))])
+        refuse([*diagnose.derived(words, diagnose.LINKS), *diagnose.seeds(asked.get("seed_everything"))])
         anchor(asked)
 
     def _parse_ckpt_path(self) -> None:
@@ -124,13 +125,22 @@ class XrayCLI(LightningCLI):
             if self._get(asked, "ckpt_path") and asked.get(start) is not None:
                 self.config = asked.clone()
                 self.config[start] = None
-            self.config_init = self.parser.instantiate_classes(self.config)
+            self.config_init = self._instantiated()
             self.config = asked
             self.datamodule, self.model = (self._get(self.config_init, part) for part in ("data", "model"))
             self._refuse_what_it_has_not()
             self.trainer = self.instantiate_trainer()
         except (ValueError, MisconfigurationException) as error:
             raise diagnose.refusal(error) from error
+
+    def _instantiated(self) -> Any:
+        try:
+            return self.parser.instantiate_classes(self.config)
+        except (UserError, ValueError, MisconfigurationException) as error:
+            told = diagnose.refusal(error)
+            if isinstance(told, UserError):
+                refuse([*told.messages, *diagnose.further(self.config[self.request.verb])])
+            raise
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Makes the trainer: the run's folder, its loggers, checkpoints and record, and this machine's precision."""
@@ -189,20 +199,22 @@ class XrayCLI(LightningCLI):
     def _next(self, run: Path | None = None) -> str:
         if getattr(self.model, "classes", None):
             return advice.measure(self.run)
-        size = getattr(self.datamodule, "img_size", None)
-        shared = {"model.backbone": lineage(self.model)["backbone"],
-                  "data.img_size": list(size) if isinstance(size, tuple) else size}  # fmt: skip
+        run, corpora = run or self.run, getattr(self.datamodule, "corpora", None) or {}
+        size, backbone = getattr(self.datamodule, "img_size", None), getattr(self.model, "backbone", None)
+        shared = {"data.img_size": list(size) if isinstance(size, tuple) else size}
+        if type(self.model).__name__ == "DVAE":
+            return advice.predict_codes(run, {"model.backbone": _reader(backbone), **shared}, corpora)
+        shared = {"model.backbone": lineage(self.model)["backbone"], **shared,
+                  **advice.demands(getattr(backbone, "network", None))}  # fmt: skip
         shared = {name: value for name, value in shared.items() if value is not None}
-        return advice.finetune(
-            run or self.run, self.request.title, shared, getattr(self.datamodule, "corpora", None) or {}
-        )
+        return advice.finetune(run, self.request.title, shared, corpora, getattr(self.datamodule, "body", None))
 
     def _refuse_what_it_has_not(self) -> None:
         verb, run = self.request.verb, self.request.run
         step = STEPS.get(verb)
         if step is None or is_overridden(step, self.model):
             return
-        start = f" Fine-tune it first: {self._next(run.resolve())}" if run else ""
+        start = f" Go on with: {self._next(run.resolve())}".replace("\n", " ") if run else ""
         raise UserError(f"{type(self.model).__name__} learns without labels and has nothing to {verb}.{start}")
 
     def _loggers(self, asked: Any) -> Any:
@@ -218,7 +230,7 @@ class XrayCLI(LightningCLI):
         record = self.record = RunRecord(self.run, self._known())
         made: list[Callback] = [record]
         if self.request.verb == "fit":
-            made += [LearningRate(), EarlierCurves(), Interruption()]
+            made += [LearningRate(), EarlierCurves(), Divergence(), Interruption()]
             made += [] if asked.get("enable_checkpointing") is False else checkpoints(self.run, self.model.monitor)
             made += [] if _has(given, BackboneExport) else [BackboneExport(git=record.record["git"])]
         if asked.get("enable_progress_bar") is not False and not _has(given, ProgressBar):
@@ -235,6 +247,12 @@ class XrayCLI(LightningCLI):
             "seed": self._get(self.config, "seed_everything"),
             "data": {"corpora": getattr(self.datamodule, "corpora", None)},
         }
+
+
+def _reader(tokenizer: Any) -> str:
+    """A ViT whose patches are the places of a tokenizer's backbone: the tokenizer's own, unless it is a CNN."""
+    cell = tokenizer.img_size[0] // tokenizer.grid_size[0]
+    return tokenizer.architecture if tokenizer.is_vit and cell != 16 else f"vit_small_patch{cell}_224"
 
 
 def last_figures(trainer: Trainer) -> dict[str, Any]:
