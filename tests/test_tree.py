@@ -19,7 +19,7 @@ FLOORS = [  # a module may import from its own floor and from those below
     {"heads", "decoders", "pyramid", "targets", "tokenizer", "optim", "handoff", "foreign", "metrics", "probing"},
     {"sparse", "batchnorm", "backbone", "checkpoint", "intervals"},
     {"averaging", "recomputing", "masking", "maps", "patches", "attention", "memory",
-     "errors", "files", "recipes", "rundir", "spelling", "configs", "__init__"},
+     "errors", "files", "tensors_file", "recipes", "rundir", "spelling", "configs", "__init__"},
 ]
 # fmt: on
 FORBIDDEN_FILES = {"utils", "misc", "common", "helpers", "base_utils"}
