@@ -30,6 +30,24 @@ def test_encoding_every_patch_is_the_plain_forward(name):
     assert torch.allclose(tokens, backbone(image).flatten(2).transpose(1, 2), atol=1e-5)
 
 
+def test_the_maps_of_all_layers_end_in_the_plain_encoding():
+    backbone, image = Backbone("vit_tiny_patch16_224", 64).eval(), torch.rand(2, 1, 64, 64)
+    visible = torch.tensor([[0, 5, 9], [1, 2, 15]])
+    maps = backbone.encode_layers(image, visible)
+    assert len(maps) == 13
+    assert torch.equal(maps[-1], backbone.encode_visible(image, visible))
+    assert torch.equal(maps[0][:, 1:], backbone._embed(image, visible))
+
+
+@pytest.mark.parametrize(("name", "idle"), [
+    ("resnet18", set()), ("vit_tiny_patch16_224", set()), ("convnext_atto", {"head.norm.weight", "head.norm.bias"}),
+    ("efficientnet_b0", {"conv_head.weight", "bn2.weight", "bn2.bias"}),
+])  # fmt: skip
+def test_what_the_grid_does_not_pass_through_is_not_trained(name, idle):
+    network = Backbone(name, 32).network
+    assert {key for key, value in network.named_parameters() if not value.requires_grad} == idle
+
+
 def test_hidden_pixels_cannot_change_the_encoding():
     backbone, image = Backbone("vit_tiny_patch16_224", 64).eval(), torch.rand(1, 1, 64, 64)
     visible, changed = torch.tensor([[0, 5]]), image.clone()

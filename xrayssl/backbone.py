@@ -6,10 +6,11 @@ from typing import Any
 
 import timm
 import torch
-from timm.layers import PatchEmbed, set_fused_attn
+from timm.layers import PatchEmbed
 from timm.models import checkpoint_seq
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from xrayssl.attention import quicken
 from xrayssl.errors import UserError
@@ -76,6 +77,7 @@ class Backbone(nn.Module):
         super().compile(*args, **kwargs)
         self.encode_visible = torch.compile(self.encode_visible, *args, **kwargs)  # type: ignore[method-assign]
         self.encode_masked = torch.compile(self.encode_masked, *args, **kwargs)  # type: ignore[method-assign]
+        self.encode_layers = torch.compile(self.encode_layers, *args, **kwargs)  # type: ignore[method-assign]
 
     @property
     def tag(self) -> str:
@@ -115,6 +117,17 @@ class Backbone(nn.Module):
         """
         return self._encode(self._embed(image_BCHW, visible_BV))
 
+    def encode_layers(self, image_BCHW: Tensor, visible_BV: Tensor) -> list[Tensor]:
+        """What goes into the first block and comes out of each; the last is what `encode_visible` gives.
+
+        See `encode_visible` for the arguments, the shape of each map, and the error.
+        """
+        vit, maps = self._vit(), [self._sequence(self._embed(image_BCHW, visible_BV))]
+        again = vit.grad_checkpointing and torch.is_grad_enabled()
+        for block in vit.blocks:
+            maps.append(checkpoint(block, maps[-1], use_reentrant=False) if again else block(maps[-1]))
+        return [*maps[:-1], vit.norm(maps[-1])]
+
     def encode_masked(
         self, image_BCHW: Tensor, visible_BV: Tensor, hidden_BM: Tensor, mask_token_11D: Tensor
     ) -> Tensor:
@@ -147,16 +160,20 @@ class Backbone(nn.Module):
 
     def _encode(self, tokens_BVD: Tensor) -> Tensor:
         """Puts class and register tokens first, and runs the blocks."""
+        vit, sequence_BSD = self._vit(), self._sequence(tokens_BVD)
+        again = vit.grad_checkpointing and torch.is_grad_enabled()
+        return vit.norm(checkpoint_seq(vit.blocks, sequence_BSD) if again else vit.blocks(sequence_BSD))
+
+    def _sequence(self, tokens_BVD: Tensor) -> Tensor:
         vit = self._vit()
         prefix_1TD = self._positions(vit)[0].expand(len(tokens_BVD), -1, -1).to(tokens_BVD.dtype)
-        sequence = vit.norm_pre(vit.pos_drop(torch.cat([prefix_1TD, tokens_BVD], dim=1)))
-        again = vit.grad_checkpointing and torch.is_grad_enabled()
-        return vit.norm(checkpoint_seq(vit.blocks, sequence) if again else vit.blocks(sequence))
+        return vit.norm_pre(vit.pos_drop(torch.cat([prefix_1TD, tokens_BVD], dim=1)))
 
     def _vit(self) -> VisionTransformer:
         if not self.is_vit:
             raise ValueError(
-                f"{self.architecture} cannot encode single patches; take a ViT such as vit_small_patch16_224"
+                f"{self.architecture} cannot encode single patches; take a ViT, such as --model.backbone "
+                "vit_small_patch16_224, or for a CNN the method MaskedCNNPretrain (--config spark_chest)."
             )
         return self.network
 
@@ -169,18 +186,20 @@ class Backbone(nn.Module):
             return prefix_1TD, vit.pos_embed
         return prefix_1TD + vit.pos_embed[:, :count], vit.pos_embed[:, count:]
 
-    @torch.no_grad()
+    @torch.enable_grad()
     def _observe(self) -> tuple[int, tuple[int, int]]:
-        """Width and grid as they come out (EfficientNet-B0 gives 320 here while timm's num_features says 1280)."""
-        training = self.training
-        shape = self.eval()(torch.zeros(1, self.in_chans, *self.img_size)).shape
+        """Width and grid as they come out (EfficientNet-B0 gives 320 here while timm's num_features says 1280).
+
+        What the grid does not pass through, such as a norm before a classifier, is not trained: training on several
+        devices waits for the gradient of every parameter that is.
+        """
+        training, trained = self.training, [one for one in self.parameters() if one.requires_grad]
+        grid_1Dhw = self.eval()(torch.zeros(1, self.in_chans, *self.img_size))
         self.train(training)
-        return int(shape[1]), (int(shape[2]), int(shape[3]))
-
-
-# The fused attention kernel pays on accelerators; on a CPU its backward pass is slower than plain matrix products
-# (ViT-S/16 at 224 px in bfloat16: 44 against 65 films a second).
-set_fused_attn(torch.accelerator.is_available())
+        gradients = torch.autograd.grad(grid_1Dhw.sum(), trained, allow_unused=True)
+        for parameter, gradient in zip(trained, gradients, strict=True):
+            parameter.requires_grad_(gradient is not None)
+        return int(grid_1Dhw.shape[1]), (int(grid_1Dhw.shape[2]), int(grid_1Dhw.shape[3]))
 
 
 def _create(

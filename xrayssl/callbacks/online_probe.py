@@ -32,8 +32,8 @@ class OnlineProbe(Callback):
 
     Args:
         every: Epochs between two probes. One comes before the training, another at its end.
-        films: Most films of each of the two splits; null takes all. Patients are taken in the order of a hash of their
-            names.
+        films: Most films of each of the two splits; null takes all. Patients are taken whole, in the order of a hash of
+            their names.
         corpora: Labelled films, as --data.corpora, with the split that a stage has which is given no other; null takes
             those that are trained on. What --data says of reading, preparing and excluding holds for them too.
         labels: Classes of those corpora to probe for; null takes all.
@@ -134,11 +134,12 @@ class OnlineProbe(Callback):
 
     def _probe(self, trainer: Trainer, model: Method) -> Probe:
         devices = [model.device] if model.device.type == "cuda" else []
-        with torch.random.fork_rng(devices=devices), model.averaged(), _evaluating(model.backbone):
-            if not self._images:
-                self._read()
-            with trainer.precision_plugin.forward_context(), torch.no_grad():
-                bank_ND, query_MD = (self._features(model, images) for images in self._images)
+        if not self._images:
+            self._read()
+        as_trained, some = trainer.precision_plugin.forward_context(), self._images[0].split(self._data.batch_size)
+        quietly = torch.random.fork_rng(devices=devices)
+        with quietly, as_trained, torch.no_grad(), model.handed(some), _evaluating(model.backbone):
+            bank_ND, query_MD = (self._features(model, images) for images in self._images)
         manifest = self._data.manifest
         assert manifest.task is not None
         return probe(bank_ND, self._labels[0], query_MD, self._labels[1], manifest.task, manifest.classes)
@@ -161,7 +162,8 @@ class OnlineProbe(Callback):
 
 
 def chosen(manifest: Manifest, split: str, most: int | None) -> np.ndarray:
-    """Rows of labelled films of a split: all, or the films of the patients whose names' hashes come first.
+    """Rows of labelled films of a split: all, or those of the patients whose names' hashes come first, whole patients,
+    as many as fit (of the very first, some films, if it has more).
 
     Raises:
         UserError: If there are none.
@@ -173,8 +175,11 @@ def chosen(manifest: Manifest, split: str, most: int | None) -> np.ndarray:
     if most is None or len(rows) <= most:
         return rows
     patients = manifest.table["patient"].to_numpy(object)[rows]
-    place = [hashlib.sha256(str(patient).encode()).hexdigest() for patient in patients]
-    return np.sort(rows[np.argsort(place, kind="stable")[:most]])
+    place = np.array([hashlib.sha256(str(patient).encode()).hexdigest() for patient in patients])
+    order = np.argsort(place, kind="stable")
+    cut = place[order[most]]  # of the first patient that does not fit
+    fits = int(np.searchsorted(place[order], cut))
+    return np.sort(rows[order[: fits or most]])
 
 
 @contextmanager
