@@ -1,7 +1,9 @@
 """Which way of hiding teaches a network most in equal time: the axes of masked pretraining, judged by frozen features.
 
-Every arm trains from random weights for as many steps as fit into the same time on this machine (measured at the
-start, interleaved, and kept in `steps.json`, so that a run is a function of that file and its seed). Its features are
+Every arm trains from random weights for as many steps as fit into the same time of forward and backward passes on this
+machine (measured at the start, interleaved, and kept in `steps.json`, so that a run is a function of that file and its
+seed). What it is compared with is the same network at step 0, where it is a CNN with running statistics of as many
+films as the trained one's. Its features are
 then judged on labelled films by nearest neighbours and a linear probe with fixed settings: learned on the training and
 validation films, measured once on the test films. Nothing is selected. What is finished is not repeated.
 """
@@ -16,6 +18,7 @@ import sys
 import tempfile
 import time
 import warnings
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +29,7 @@ from scipy.stats import t as student
 
 from xrayssl import probing
 from xrayssl.backbone import Backbone
+from xrayssl.batchnorm import recalibrate
 from xrayssl.data import XrayDataModule
 from xrayssl.data.augment import Augment
 from xrayssl.files import write_json
@@ -49,7 +53,7 @@ ARMS: dict[str, dict[str, Any]] = {
     "sparse resnet18": {"hiding": "sparse"},
     "u-net resnet18": {"hiding": "zeros", "cell": 16, "masking": Masking(0.75), "target": "pixels", "loss_on": "all"},
 }
-RANDOM = {"random vit": VIT, "random resnet18": CNN}
+RANDOM = {"random vit": BASE, "random resnet18": "sparse resnet18"}  # where which arm begins
 
 
 def method(arm: str) -> Method:
@@ -58,6 +62,16 @@ def method(arm: str) -> Method:
     if "hiding" in ARMS[arm]:
         return MaskedCNNPretrain(backbone=CNN, decoder_width=256, whole_batches=8, **common, **ARMS[arm])
     return MAEPretrain(backbone=VIT, **common, **{"masking": Masking(0.9), "target": "pixels", **DECODER, **ARMS[arm]})
+
+
+def untrained(arm: str, seed: int, films: XrayDataModule) -> Backbone:
+    """The backbone that an arm begins with, as it would be handed on."""
+    seed_everything(seed, verbose=False)
+    made = method(arm)
+    if isinstance(made, MaskedCNNPretrain):
+        batches = islice(films.train_dataloader(), made.whole_batches)
+        recalibrate(made.backbone, (made.backbone.normalize(batch["image"]) for batch in batches))
+    return made.backbone
 
 
 def pretraining(films: dict[str, Any] | None, exclude: list[str]) -> XrayDataModule:
@@ -127,8 +141,7 @@ def run(arm: str, seed: int, steps: int, wanted: argparse.Namespace, probes: dic
         return
     start = time.process_time()
     if arm in RANDOM:
-        seed_everything(seed, verbose=False)
-        backbone, loss = Backbone(RANDOM[arm], SIDE, 1), None
+        backbone, loss = untrained(RANDOM[arm], seed, pretraining(wanted.films, wanted.exclude)), None
     else:
         backbone, loss = train(arm, seed, steps, pretraining(wanted.films, wanted.exclude))
     spent = time.process_time() - start

@@ -57,6 +57,61 @@ def test_names_weights_and_hooks_stay():
     assert type(quick[0].attn) is QuickAttention and type(quick[0].mlp) is QuickMlp
 
 
+@pytest.mark.parametrize("part", ["attn.qkv", "attn.proj", "mlp.fc1", "mlp.act", "mlp.fc2"])
+def test_a_hook_put_on_a_part_later_is_called_in_training(part):
+    _, quick = blocks()
+    seen = []
+    quick[0].get_submodule(part).register_forward_hook(lambda *_: seen.append(1))
+    quick(torch.randn(1, 3, 48, requires_grad=True))
+    assert seen == [1]
+
+
+class Adapter(torch.nn.Module):
+    """Stands in the place of a layer, as low-rank adapters do."""
+
+    def __init__(self, inner):
+        super().__init__()
+        self.inner, self.more = inner, torch.nn.Parameter(torch.zeros(inner.out_features))
+
+    def forward(self, x):
+        return self.inner(x) + self.more
+
+
+def test_an_adapter_put_in_the_place_of_a_layer_learns():
+    _, quick = blocks()
+    quick[0].attn.qkv, quick[0].mlp.fc1 = Adapter(quick[0].attn.qkv), Adapter(quick[0].mlp.fc1)
+    quick(torch.randn(1, 3, 48, requires_grad=True)).sum().backward()
+    assert quick[0].attn.qkv.more.grad is not None and quick[0].mlp.fc1.more.grad is not None
+
+
+def test_dropout_that_is_switched_on_later_drops():
+    _, quick = blocks()
+    x = torch.randn(1, 3, 48, requires_grad=True)
+    quick[0].mlp.drop1.p = 0.9
+    assert not torch.equal(quick(x), quick(x))
+
+
+def test_gradients_by_function_transforms_are_those_of_plain_layers():
+    plain, quick = blocks()
+    x = torch.randn(2, 5, 48)
+    found = [torch.func.grad(lambda x, network=network: network(x).pow(2).sum())(x) for network in (plain, quick)]
+    torch.testing.assert_close(*found, rtol=1e-5, atol=1e-5)
+
+
+def test_long_sequences_do_not_hold_their_scores(monkeypatch):
+    _, quick = blocks()
+    monkeypatch.setattr("xrayssl.attention._mix", None)
+    quick(torch.randn(1, 513, 48, requires_grad=True)).sum().backward()
+    quick[0].attn.answer(torch.randn(1, 513, 48, requires_grad=True), 5).sum().backward()
+
+
+def test_weights_of_double_precision_get_gradients_of_double_precision():
+    weight = torch.randn(4, 6, dtype=torch.float64, requires_grad=True)
+    x = torch.randn(30, 6, dtype=torch.float64, requires_grad=True)
+    project(x, weight, None).pow(3).sum().backward()
+    torch.testing.assert_close(weight.grad, 3 * (x @ weight.T).pow(2).T @ x, rtol=1e-13, atol=0)
+
+
 def test_evaluation_runs_the_layers_of_timm_with_their_hooks():
     _, quick = blocks()
     seen = []

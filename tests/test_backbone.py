@@ -33,6 +33,24 @@ def test_encoding_every_patch_is_the_plain_forward(name):
     assert torch.allclose(tokens, backbone(image).flatten(2).transpose(1, 2), atol=1e-5)
 
 
+def test_the_maps_of_all_layers_end_in_the_plain_encoding():
+    backbone, image = Backbone("vit_tiny_patch16_224", 64).eval(), torch.rand(2, 1, 64, 64)
+    visible = torch.tensor([[0, 5, 9], [1, 2, 15]])
+    maps = backbone.encode_layers(image, visible)
+    assert len(maps) == 13
+    assert torch.equal(maps[-1], backbone.encode_visible(image, visible))
+    assert torch.equal(maps[0][:, 1:], backbone._embed(image, visible))
+
+
+@pytest.mark.parametrize(("name", "idle"), [
+    ("resnet18", set()), ("vit_tiny_patch16_224", set()), ("convnext_atto", {"head.norm.weight", "head.norm.bias"}),
+    ("efficientnet_b0", {"conv_head.weight", "bn2.weight", "bn2.bias"}),
+])  # fmt: skip
+def test_what_the_grid_does_not_pass_through_is_not_trained(name, idle):
+    network = Backbone(name, 32).network
+    assert {key for key, value in network.named_parameters() if not value.requires_grad} == idle
+
+
 def test_hidden_pixels_cannot_change_the_encoding():
     backbone, image = Backbone("vit_tiny_patch16_224", 64).eval(), torch.rand(1, 1, 64, 64)
     visible, changed = torch.tensor([[0, 5]]), image.clone()
@@ -117,4 +135,6 @@ def test_a_network_that_cannot_see_another_size_says_so(name, size, word):
 def test_convolutions_run_in_the_quick_layout_and_are_handed_on_in_the_usual_one(tmp_path):
     backbone = Backbone("resnet18", 32)
     assert backbone.network.layer1[0].conv1.weight.is_contiguous(memory_format=torch.channels_last)
-    assert all(value.is_contiguous() for value in load_file(handoff.save(backbone, tmp_path / "b.safetensors")).values())
+    assert all(
+        value.is_contiguous() for value in load_file(handoff.save(backbone, tmp_path / "b.safetensors")).values()
+    )

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from xrayssl.decoders import CrossDecoder, MaskedDecoder
+from xrayssl.decoders import CrossDecoder, MaskedDecoder, mistakes
+from xrayssl.errors import UserError
 
 KINDS = [MaskedDecoder, CrossDecoder]
 GRID = (4, 4)
@@ -48,16 +49,27 @@ def test_a_prediction_follows_the_visible_tokens(kind):
 WRONG = [
     ({"depth": 0}, "1 to 12"),
     ({"depth": 13}, "1 to 12"),
-    ({"heads": 3}, "shared"),
-    ({"decoder_width": 18, "heads": 2}, "by 4"),
+    ({"depth": 13}, r"--model\.decoder_depth: .*not 13"),
+    ({"heads": 3}, r"--model\.decoder_width: .* 16 .* 3 heads .*; set 12 or 24, or other --model\.decoder_heads"),
+    ({"heads": 0}, r"--model\.decoder_heads: .*not 0"),
+    ({"decoder_width": 18, "heads": 2}, "by 4; set 16 or 20"),
+    ({"decoder_width": 3, "heads": 2}, "by 4; set 4,"),
+    ({"decoder_width": 0, "heads": 2}, "by 4; set 4,"),
 ]
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(("wrong", "said"), WRONG)
 def test_sizes_that_do_not_fit_are_refused(kind, wrong, said):
-    with pytest.raises(ValueError, match=said):
+    with pytest.raises(UserError, match=said):
         decoder(kind, **wrong)
+
+
+def test_every_size_that_cannot_be_is_told_at_once():
+    assert [sentence.split(":")[0] for sentence in mistakes(100, 13, 16)] == [
+        "--model.decoder_depth", "--model.decoder_width"
+    ]  # fmt: skip
+    assert mistakes(512, 8, 16) == []
 
 
 def test_the_cross_decoder_equals_a_slow_recomputation():
@@ -101,3 +113,15 @@ def test_every_weight_of_a_decoder_learns(kind):
     net = decoder(kind)
     net(*question()).pow(2).sum().backward()
     assert [name for name, weight in net.named_parameters() if weight.grad is None or not weight.grad.any()] == []
+
+
+def test_fused_layers_equal_a_slow_recomputation():
+    maps, (_, visible_BV, hidden_BM) = [torch.randn(3, 7, 24) for _ in range(4)], question()
+    net = decoder(CrossDecoder, layers=4)
+    torch.nn.init.normal_(net.mix_NO)
+    asked_BME = net._ask(hidden_BM)
+    for number, block in enumerate(net.blocks):
+        mixed_BSD = sum(weight * map_BSD for weight, map_BSD in zip(net.mix_NO[:, number], maps, strict=True))
+        asked_BME = block(asked_BME, torch.nn.functional.layer_norm(mixed_BSD, (24,), eps=1e-6))
+    expected_BMP = net.predict(net.norm(asked_BME))
+    torch.testing.assert_close(net(maps, visible_BV, hidden_BM), expected_BMP, rtol=1e-5, atol=1e-5)

@@ -31,6 +31,14 @@ def test_what_is_right_is_not_complained_about():
         (["--model.decoder_widht", "3"], "MAEPretrain has no option decoder_widht. Did you mean decoder_width?"),
         (["--model.optim.lrr", "3"], "Optim has no option lrr. Did you mean lr?"),
         (["--model.optim.lr", "fast"], "--model.optim.lr: expected a number, got 'fast'."),
+        (
+            ["--model.masking.plus", '[{"kind": "grid"}, {"kind": "centre"}]'],
+            "--model.masking.plus[1].kind: expected one of uniform, center, image, block, grid, got 'centre'.",
+        ),
+        (["--model.masking.plus", '[{"kid": "grid"}]'], "plus[0].kid: Map has no option kid. Did you mean kind?"),
+        (["--model.masking.plus", "[center]"], "--model.masking.plus: expected a list"),
+        (["--model.masking.plus", "[center"], "--model.masking.plus: expected a list"),
+        (["--model.masking", '{"ratio": "high"}'], "--model.masking.ratio: expected a number, got 'high'."),
         (["--data.batch_size", "x"], "--data.batch_size: expected a whole number, got 'x'."),
         (["--data.on_error", "ignore"], "expected one of raise, quarantine"),
         (["--trainer.max_epoch", "3"], "Trainer has no option max_epoch. Did you mean max_epochs?"),
@@ -119,6 +127,17 @@ def test_a_derived_value_alone_is_refused_too(capsys, tmp_path):
 def test_what_a_constructor_refuses_is_told_in_its_own_words(capsys):
     assert main(["fit", *GOOD, "--data.corpora.folder", "/nowhere/at/all"]) == 2
     assert "xrayssl: /nowhere/at/all" in capsys.readouterr().err
+
+
+def test_values_that_a_mask_a_decoder_and_an_optimiser_refuse_are_told_at_once(capsys):
+    words = ["--data.corpora.folder", "/nowhere", "--model.masking.ratio", "1", "--model.decoder_depth", "13",
+             "--model.masking.plus", '[{"kind": "center", "floor": 2}, {"kind": "image"}]', "--model.optim.lr", "-1",
+             "--model.backbone", "vit_tiny_patch16_224", "--data.img_size", "32"]  # fmt: skip
+    assert main(["fit", *GOOD, *words]) == 2
+    told = [line.removeprefix("xrayssl: ").split(" ")[0] for line in capsys.readouterr().err.splitlines()]
+    assert set(told) >= {"/nowhere:", "--model.masking.ratio", "--model.masking.plus.floor", "model.optim.lr",
+                         "--model.masking.plus.kind", "--model.decoder_depth:"}  # fmt: skip
+    assert len(told) == len(set(told))
 
 
 def test_arguments_of_parents_count_as_accepted():

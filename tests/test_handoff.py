@@ -1,6 +1,7 @@
 import pytest
 import torch
 from lightning.pytorch import Trainer
+from safetensors.torch import save_file
 from timm.layers import resample_abs_pos_embed
 
 from xrayssl import cli, handoff
@@ -147,3 +148,27 @@ def test_a_fit_starts_from_a_file_of_another_program(tmp_path, shoulder):
     method.start()
     assert torch.equal(method.backbone.network.layer4[0].conv1.weight, state["layer4.0.conv1.weight"])
     assert method.backbone.mean.item() == pytest.approx(0.449)
+
+
+@pytest.mark.parametrize("header", ["[1]", '{"mean": "x"}', '{"std": [0.0]}', '{"std": []}'])
+def test_a_forged_header_is_refused_in_a_sentence(tmp_path, header):
+    save_file({"conv1.weight": torch.zeros(1)}, tmp_path / "forged.safetensors", metadata={"xrayssl": header})
+    with pytest.raises(UserError, match="its header"):
+        handoff.read(tmp_path / "forged.safetensors")
+
+
+def test_weights_that_are_not_finite_are_refused(tmp_path):
+    backbone = Backbone("test_resnet", 32)
+    with torch.no_grad():
+        next(backbone.network.parameters())[0] = torch.nan
+    with pytest.raises(UserError, match="not finite"):
+        handoff.load(Backbone("test_resnet", 32), handoff.save(backbone, tmp_path / "b.safetensors"))
+
+
+def test_a_file_of_containers_within_containers_is_refused_in_a_sentence(tmp_path):
+    nested = torch.zeros(1)
+    for _ in range(300):
+        nested = [nested]
+    torch.save({"deep": nested}, tmp_path / "deep.pth")
+    with pytest.raises(UserError, match="no network that xrayssl knows"):
+        handoff.read(tmp_path / "deep.pth")

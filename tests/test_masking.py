@@ -1,3 +1,5 @@
+import re
+
 import cv2
 import numpy as np
 import pytest
@@ -6,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from xrayssl.errors import UserError
-from xrayssl.maps import block_map, center_map, grid_map, image_map, uniform_map
-from xrayssl.masking import Map, Masking, draw_patches, mask_of, visible_share
+from xrayssl.maps import _chosen, _laid, block_map, center_map, grid_map, image_map, uniform_map
+from xrayssl.masking import Map, Masking, draw_patches, hidden_count, mask_of, visible_share
 
 KINDS = ["uniform", "center", "block", "grid"]
 
@@ -63,6 +65,23 @@ def test_a_centre_map_hides_or_keeps_the_centre_more_often(hide, sign):
     assert sign * (share_hw[3, 3] - share_hw[0, 0]) > 0.1
 
 
+@pytest.mark.parametrize("grid", [(14, 14), (7, 7), (3, 20), (1, 5)])
+@pytest.mark.parametrize("sigma", [1e-200, 0.05, 0.3, 1.0, 1e200])
+@pytest.mark.parametrize("floor", [0.1, 1.0])
+def test_the_least_weight_of_a_centre_map_is_the_floor_for_every_width_and_grid(grid, sigma, floor):
+    for hide in (True, False):
+        weight_hw = center_map(grid, sigma, floor, hide).exp()
+        assert weight_hw.amin().item() == pytest.approx(floor, rel=1e-5)
+        assert weight_hw.amax().item() == pytest.approx(1, rel=1e-5)
+        middle = weight_hw[grid[0] // 2, grid[1] // 2].item()
+        assert middle == pytest.approx(floor if hide else 1, rel=1e-5)
+
+
+def test_a_centre_map_of_patches_that_are_equally_far_prefers_none():
+    for grid in ((1, 1), (2, 2), (1, 2)):
+        assert len(center_map(grid, floor=0.1).unique()) == 1
+
+
 @pytest.mark.parametrize("floor", [0.5, 0.8])
 def test_the_floor_is_how_often_the_centre_is_seen_relative_to_the_border(floor):
     visible_BV, _ = draw_patches(center_map((15, 15), floor=floor, sigma=0.15), 0.9, batch=20_000)
@@ -86,10 +105,19 @@ def test_a_grid_of_75_percent_keeps_one_patch_of_every_two_by_two_at_any_offset(
 
 
 def test_a_lattice_with_too_many_patches_hides_some_of_its_own_and_nothing_else():
-    map_Bhw = grid_map((14, 14), visible=98, batch=20)
-    assert 98 < (map_Bhw[0] == 0).sum() < 105
-    visible_BV, _ = draw_patches(map_Bhw, 0.5, batch=20)
+    map_Bhw = grid_map((14, 14), visible=19, batch=20)
+    assert 19 < (map_Bhw[0] == 0).sum() < 22
+    visible_BV, _ = draw_patches(map_Bhw, 1 - 19 / 196, batch=20)
     assert (map_Bhw.flatten(1).gather(1, visible_BV) == 0).all()
+
+
+@pytest.mark.parametrize(("grid", "visible", "lines"), [
+    ((8, 8), 32, (4, 8)), ((14, 14), 98, (7, 14)), ((14, 14), 49, (7, 7)), ((14, 14), 20, (4, 5)),
+    ((8, 12), 24, (4, 6)), ((14, 14), 13, (4, 4)),  # 13 x 1 would be a line
+])  # fmt: skip
+def test_a_lattice_with_exactly_so_many_patches_is_taken_where_there_is_a_regular_one(grid, visible, lines):
+    kept_Bhw = grid_map(grid, visible, batch=3) == 0
+    assert {(kept.any(1).sum().item(), kept.any(0).sum().item()) for kept in kept_Bhw} == {lines}
 
 
 def touching(mask_hw):
@@ -125,6 +153,32 @@ def test_a_map_that_is_added_draws_the_blocks_to_its_place():
     ]
     assert shares[1] < shares[0] - 0.05
     assert shares[2] > shares[0] + 0.05
+
+
+@pytest.mark.parametrize("size", [(1, 1), (2, 3), (5, 2)])
+def test_a_box_falls_in_proportion_to_the_inverse_geometric_mean_where_it_adds_something(size):
+    torch.manual_seed(0)
+    prior_hw, seen_hw = torch.randn(5, 6), torch.zeros(5, 6, dtype=torch.bool)
+    seen_hw[:, 2:] = True
+    height, width = size
+    weights = {
+        (row, column): (-prior_hw[row : row + height, column : column + width].mean()).exp()
+        for row in range(6 - height)
+        for column in range(7 - width)
+        if column < 2
+    }
+    expected = torch.zeros(30).index_put((torch.tensor([6 * row + column for row, column in weights]),),
+                                         torch.stack([*weights.values()]))  # fmt: skip
+    sizes = (torch.full((20_000,), side) for side in size)
+    place_B = _chosen((5, 6), *sizes, prior_hw, seen_hw.expand(20_000, -1, -1))
+    torch.testing.assert_close(place_B.bincount(minlength=30) / 20_000, expected / expected.sum(), atol=0.015, rtol=0)
+
+
+def test_without_a_prior_every_place_inside_the_film_is_as_likely():
+    sizes = (torch.full((20_000,), side) for side in (2, 3))
+    share_hw = _laid((4, 5), *sizes, None).float().mean(0)
+    torch.testing.assert_close(share_hw[0], torch.tensor([1, 2, 3, 2, 1]) / 9, atol=0.015, rtol=0)
+    torch.testing.assert_close(share_hw[:, 2], torch.tensor([1, 2, 2, 1]) / 3, atol=0.015, rtol=0)
 
 
 def test_maps_combine_by_addition(prior):
@@ -181,14 +235,51 @@ def test_a_prior_that_is_even_at_the_size_of_patches_is_refused(tmp_path):
         masking.check((4, 4))
 
 
-@pytest.mark.parametrize("wrong", [{"kind": "image"}, {"kind": "center", "path": "x.png"}])
-def test_a_picture_goes_with_the_kind_image_alone(wrong):
-    with pytest.raises(ValueError, match=r"masking\.path"):
+def test_a_picture_is_read_once_and_stays_as_it_was_at_the_start(prior, tmp_path):
+    masking = Masking(kind="image", path=prior)
+    settings, map_hw = masking.settings(), masking.log_weights((4, 4))
+    cv2.imwrite(prior, np.eye(8, dtype=np.uint8))
+    assert masking.settings() == settings
+    assert torch.equal(masking.log_weights((4, 4)), map_hw)
+    assert not torch.equal(masking.log_weights((4, 6))[:, :4], map_hw)
+
+
+def test_a_map_is_made_once_per_grid_and_on_no_other_device(monkeypatch):
+    made = []
+    monkeypatch.setattr("xrayssl.maps.center_map", lambda grid, *rest: made.append(grid) or center_map(grid, *rest))
+    masking = Masking(kind="center", sigma=0.123)
+    with torch.device("meta"):
+        masking.log_weights((4, 6))
+    for grid in [(4, 6), (6, 4), (4, 6)]:
+        assert masking.log_weights(grid).device.type == "cpu"
+    assert made == [(1, 1)] * made.count((1, 1)) + [(4, 6), (6, 4)]
+
+
+@pytest.mark.parametrize(("wrong", "said"), [
+    ({"kind": "image"}, r"--model\.masking\.kind image needs a picture; set --model\.masking\.path\.$"),
+    ({"kind": "center", "path": "x.png"}, r"--model\.masking\.path goes with the kind image, not center; leave it out"),
+])  # fmt: skip
+def test_a_picture_goes_with_the_kind_image_alone(wrong, said):
+    with pytest.raises(UserError, match=said):
         Masking(**wrong)
 
 
+def test_every_mistake_of_a_choice_is_told_at_once_with_its_key():
+    with pytest.raises(UserError) as caught:
+        Masking(kind="image", path="gone.png", floor=0, sigma=-1, ratio=1.0, ratio_end=2)
+    keys = [sentence.split(" ")[0] for sentence in caught.value.messages]
+    assert keys == [*(f"--model.masking.{name}" for name in ("sigma", "floor")), "gone.png:",
+                    *(f"--model.masking.{name}" for name in ("ratio", "ratio_end"))]  # fmt: skip
+    assert all(sentence.endswith(".") for sentence in caught.value.messages)
+
+
+def test_a_mistake_of_a_further_map_is_told_as_its_own():
+    with pytest.raises(UserError, match=r"--model\.masking\.plus\.floor must be a share above 0 and up to 1, not 2"):
+        Map(kind="center", floor=2)
+
+
 def test_blocks_and_a_lattice_cannot_both_decide():
-    with pytest.raises(ValueError, match="there can be one"):
+    with pytest.raises(UserError, match="take one of them"):
         Masking(kind="block", plus=(Map(kind="grid"),))
 
 
@@ -212,23 +303,51 @@ def test_the_map_of_visible_tokens_counts_draws_and_leaves_the_randomness_alone(
     assert torch.equal(after, torch.manual_seed(3) and torch.rand(1))
 
 
+def test_the_map_of_visible_tokens_is_counted_in_parts_of_bounded_size(monkeypatch):
+    sizes, draw = [], Masking.draw
+    monkeypatch.setattr("xrayssl.masking.CHUNK", 480)
+    monkeypatch.setattr(Masking, "draw", lambda self, grid, films, **k: sizes.append(films) or draw(self, grid, films))
+    share_hw = visible_share(Masking(0.75), (6, 8), draws=25)
+    assert sizes == [10, 10, 5]
+    assert share_hw.mean().item() == pytest.approx(0.25)
+
+
 @pytest.mark.parametrize("ratio", [0.001, 0.999])
 def test_a_ratio_that_leaves_nothing_to_see_or_to_predict_is_refused(ratio):
     with pytest.raises(ValueError, match="some must be hidden"):
         Masking(ratio=ratio).draw((4, 4), 2)
 
 
+@pytest.mark.parametrize("patches", [2, 4, 49, 64, 196, 1023])
+def test_the_ratios_that_are_offered_instead_fit(patches):
+    with pytest.raises(ValueError, match="some must be hidden") as caught:
+        hidden_count(patches, 0.00001)
+    least, most = (float(word) for word in re.findall(r"take (\S+) to (\S+)\.$", str(caught.value))[0])
+    assert least <= 1.2 / patches
+    assert (hidden_count(patches, least), hidden_count(patches, most)) == (1, patches - 1)
+
+
+def test_a_choice_that_does_not_go_with_a_grid_is_refused_by_its_keys(tmp_path):
+    board = (np.indices((16, 16)).sum(0) % 2 * 255).astype(np.uint8)
+    masking = Masking(0.01, kind="image", path=written(tmp_path, board), ratio_end=0.999)
+    with pytest.raises(UserError) as caught:
+        masking.check((4, 4))
+    assert [sentence.split(": ")[0] for sentence in caught.value.messages] == [
+        "--model.masking.ratio", "--model.masking.ratio_end", masking.path
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize("ratio", [-1, 0.0, 1.0, 3])
 @pytest.mark.parametrize("name", ["ratio", "ratio_end"])
 def test_a_ratio_outside_its_range_is_refused_when_it_is_chosen(name, ratio):
-    with pytest.raises(ValueError, match="between 0 and 1"):
+    with pytest.raises(UserError, match=rf"--model\.masking\.{name} must be a share above 0 and below 1, not {ratio}"):
         Masking(**{name: ratio})
 
 
-@pytest.mark.parametrize("wrong", [{"sigma": 0}, {"floor": 0}, {"floor": 1.5}])
-def test_a_centre_map_outside_its_range_is_refused(wrong):
-    with pytest.raises(ValueError, match="floor"):
-        center_map((4, 4), **wrong)
+@pytest.mark.parametrize("wrong", [{"sigma": 0}, {"floor": 0}, {"floor": 1.5}, {"sigma": np.nan}, {"kind": "centre"}])
+def test_a_map_outside_its_range_is_refused(wrong):
+    with pytest.raises(UserError, match=rf"--model\.masking\.{next(iter(wrong))} must be"):
+        Masking(**{"kind": "center", **wrong})
 
 
 def test_a_picture_is_known_by_its_content_when_a_run_goes_on(prior, tmp_path):

@@ -78,6 +78,17 @@ def test_running_statistics_move_once_a_step(tmp_path, chest):
         torch.testing.assert_close(states[1][name], value, rtol=1e-4, atol=1e-5)
 
 
+def test_a_second_fit_moves_the_statistics_as_the_first_did(tmp_path, chest):
+    model = method(RotationProxy, True, backbone="test_resnet")
+    for _ in range(2):
+        model.setup("fit")
+        before = model.backbone.network.bn1.running_mean.clone()
+        loss = model.train().losses({"image": torch.randn(4, 1, 32, 32)})["loss"]
+        loss.backward()
+        assert not torch.equal(before, model.backbone.network.bn1.running_mean)
+    assert {norm.momentum for norm in model.modules() if isinstance(norm, torch.nn.BatchNorm2d)} == {0.1}
+
+
 @pytest.mark.parametrize("backbone", ["vgg11", "inception_v3"])
 def test_a_network_that_cannot_is_refused(backbone):
     with pytest.raises(UserError, match=f"{backbone} has no gradient checkpointing"):

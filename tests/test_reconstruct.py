@@ -6,7 +6,7 @@ import pytest
 import torch
 from PIL import Image
 
-from xrayssl.callbacks.reconstructions import ROWS, captioned, reconstruction_sheet
+from xrayssl.callbacks.reconstructions import LINE, reconstruction_picture
 from xrayssl.cli import main
 from xrayssl.data.radiograph import read, window
 from xrayssl.data.transforms import evaluation
@@ -27,6 +27,7 @@ wandb: {{mode: disabled}}
 METHODS = {
     "MAEPretrain": "backbone: test_vit, decoder_width: 32, decoder_depth: 1, decoder_heads: 2, masking: {ratio: 0.75}",
     "MaskedCNNPretrain": "backbone: test_resnet, decoder_width: 128, masking: {ratio: 0.5}",
+    "DVAE": "backbone: test_vit, codes: 8, code_width: 8",
     "Finetune": "backbone: test_vit",
 }
 
@@ -57,6 +58,11 @@ def drawn(path):
     return cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
 
 
+def rows(path):
+    """The four rows of a picture of one film of 64 px, which is drawn four times as large."""
+    return drawn(path)[LINE + 8 + 2 :: 4, 96 + 2 :][:, : 4 * 64 : 4].reshape(4, 64, 64)
+
+
 def complaint(capsys, *words):
     assert main(["reconstruct", *map(str, words)]) == 2
     return capsys.readouterr().err
@@ -68,9 +74,10 @@ def test_the_picture_is_that_of_the_trained_network_on_the_film_as_the_run_sees_
     assert capsys.readouterr().out == f"{path}\n"
     method, _ = load(run / "checkpoints" / "last.ckpt")
     view = evaluation((64, 64), circle=True)(window(read(film, voi=False), "percentile", (1, 99)), seed=0)
-    expected = captioned(reconstruction_sheet(method, torch.from_numpy(view)[None, None], seed=3), ROWS)
+    image = torch.from_numpy(view)[None, None]
+    expected = reconstruction_picture(method, image, seed=3, side=224, title=["film.png"])
     assert (drawn(path) == expected).all()
-    assert (drawn(path)[:64, 96:] == view).all()
+    assert (rows(path)[0] == view).all()
 
 
 def test_the_network_is_the_checkpoints_bit_for_bit(run):
@@ -87,18 +94,34 @@ def test_the_ratio_says_how_much_is_hidden_and_the_seed_what(run, film, tmp_path
     for seed in "01":
         words = ["--out", str(tmp_path / seed), "--ratio", ratio, "--seed", seed]
         assert main(["reconstruct", "--run", str(run), *words, str(film)]) == 0
-        sheets.append(drawn(tmp_path / seed / "film-reconstruction.png")[:, 96:])
-    film_HW, seen_HW = sheets[0][:64], sheets[0][64:128]
+        sheets.append(rows(tmp_path / seed / "film-reconstruction.png"))
+    film_HW, seen_HW = sheets[0][:2]
     grey = seen_HW.reshape(4, 16, 4, 16) == round(255 * 0.5)
     assert grey.all(axis=(1, 3)).sum() == hidden
     assert (seen_HW == film_HW)[seen_HW != 128].all()
-    assert (sheets[0][64:128] != sheets[1][64:128]).any()
+    assert (sheets[0][1] != sheets[1][1]).any()
 
 
 def test_a_masked_convolutional_network_draws_too(tmp_path, film):
     run = fitted(tmp_path, "MaskedCNNPretrain")
     assert main(["reconstruct", "--backbone", str(run / "checkpoints" / "last.ckpt"), str(film)]) == 0
-    assert drawn(run / "reconstruct" / "film-reconstruction.png").shape == (4 * 64, 96 + 64)
+    assert drawn(run / "reconstruct" / "film-reconstruction.png").shape == (LINE + 8 + 4 * 256, 96 + 256)
+
+
+def test_an_autoencoder_shows_films_painted_from_their_codes_and_says_so(tmp_path, film, capsys):
+    run = fitted(tmp_path, "DVAE")
+    capsys.readouterr()
+    assert main(["reconstruct", "--run", str(run), str(film)]) == 0
+    assert "DVAE hides nothing: the pictures show films painted from their codes." in capsys.readouterr().err
+    film_HW, seen_HW, painted_HW, _ = rows(run / "reconstruct" / "film-reconstruction.png")
+    assert (seen_HW == film_HW).all() and (painted_HW != film_HW).any()
+    assert "--ratio 0.5: DVAE hides nothing" in complaint(capsys, "--run", run, "--ratio", "0.5", film)
+
+
+def test_a_long_name_of_a_film_is_shortened_in_its_middle(run, film, tmp_path):
+    long = film.rename(tmp_path / f"{'a' * 60}.png")
+    assert main(["reconstruct", "--run", str(run), str(long), "--out", str(tmp_path)]) == 0
+    assert drawn(tmp_path / f"{'a' * 60}-reconstruction.png").shape[1] == 96 + 256
 
 
 def test_films_of_one_name_get_a_picture_each_and_none_is_overwritten(run, film, tmp_path):
@@ -136,6 +159,16 @@ def test_every_film_that_cannot_be_read_is_named_and_nothing_is_drawn(run, film,
 def test_every_mistake_is_told_at_once(tmp_path, capsys):
     said = complaint(capsys, "--ratio", "1.5", tmp_path / "gone.png")
     assert [word in said for word in ("--run RUN", "between 0 and 1", "gone.png: there is no such film")] == [True] * 3
+
+
+def test_a_film_that_cannot_be_read_is_told_with_the_mistakes_of_the_command_and_of_the_run(run, tmp_path, capsys):
+    (tmp_path / "text.jpg").write_text("no film")
+    said = complaint(capsys, "--ratio", "1.5", tmp_path / "text.jpg")
+    assert "--run RUN" in said and "between 0 and 1" in said and "text.jpg" in said
+    said = complaint(capsys, "--run", tmp_path / "gone", tmp_path / "text.jpg")
+    assert "no such checkpoint" in said and "text.jpg" in said
+    said = complaint(capsys, "--run", run, "--ratio", "0.99", tmp_path / "text.jpg")
+    assert "--ratio 0.99" in said and "text.jpg" in said
 
 
 def test_a_ratio_that_hides_everything_is_refused(run, film, capsys):

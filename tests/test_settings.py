@@ -13,12 +13,14 @@ def test_files_that_a_model_reads_are_named_so_that_every_folder_finds_them(tmp_
     monkeypatch.chdir(tmp_path)
     for name in ("run", "lungs.png", "ribs.png"):
         (tmp_path / name).touch()
-    masking = Namespace(path="lungs.png", plus=[Namespace(path="ribs.png"), Namespace(path=None)])
+    masking = Namespace(path="lungs.png", plus=[Namespace(path="ribs.png"), Namespace(path=None), Namespace()])
+    masking.plus[2] = Namespace(class_path="xrayssl.masking.Map", init_args=Namespace(path="ribs.png"))
     given = config(init_from=None, tokenizer="run", masking=masking)
     anchor(given)
     assert given.model.init_args.tokenizer == str(tmp_path / "run")
     assert masking.path == str(tmp_path / "lungs.png")
-    assert [one.path for one in masking.plus] == [str(tmp_path / "ribs.png"), None]
+    assert [one.path for one in masking.plus[:2]] == [str(tmp_path / "ribs.png"), None]
+    assert masking.plus[2].init_args.path == str(tmp_path / "ribs.png")
 
 
 def test_a_model_without_masks_or_a_word_that_is_no_file_is_left_alone(tmp_path, monkeypatch):

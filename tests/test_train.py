@@ -18,7 +18,7 @@ from lightning.pytorch.cli import LightningCLI
 from lightning.pytorch.loggers import CSVLogger, WandbLogger
 from PIL import Image
 
-from xrayssl import lightning_cli, rundir
+from xrayssl import hardware, lightning_cli, rundir
 from xrayssl.advice import how_to_resume
 from xrayssl.callbacks import checkpoints
 from xrayssl.cli import main
@@ -422,21 +422,21 @@ def test_a_folder_with_work_in_it_is_never_abandoned(tmp_path, monkeypatch):
 @pytest.mark.parametrize(("amx", "chosen"), [(True, "bf16-mixed"), (False, "32-true")])
 def test_precision_follows_the_processor(amx, chosen, monkeypatch):
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)
-    assert lightning_cli.precision("cpu") == chosen
+    assert hardware.precision("cpu") == chosen
 
 
 @pytest.mark.parametrize(("fast", "chosen"), [(True, "bf16-mixed"), (False, "32-true")])
 def test_precision_follows_the_gpu(fast, chosen, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: fast)
-    assert lightning_cli.precision("auto") == chosen
+    assert hardware.precision("auto") == chosen
 
 
 def test_torchrun_decides_the_number_of_processes(monkeypatch):
     for name, value in {"TORCHELASTIC_RUN_ID": "x", "WORLD_SIZE": "4", "LOCAL_WORLD_SIZE": "2"}.items():
         monkeypatch.setenv(name, value)
     asked = {"devices": "auto", "strategy": "auto"}
-    assert lightning_cli.processes(asked) == {"devices": 2, "num_nodes": 2, "strategy": "ddp"}
+    assert hardware.processes(asked) == {"devices": 2, "num_nodes": 2, "strategy": "ddp"}
 
 
 # --- loggers

@@ -18,10 +18,10 @@ FLOORS = [  # a module may import from its own floor and from those below
     {"results"},
     {"heads", "views", "decoders", "pyramid", "targets", "tokenizer", "tiles", "optim", "handoff",
      "foreign", "metrics", "probing"},
-    {"sparse", "batchnorm", "backbone", "checkpoint", "intervals"},
+    {"sparse", "batchnorm", "backbone", "networks", "checkpoint", "intervals"},
     {"averaging", "recomputing", "masking", "maps", "patches", "attention", "memory", "permutations",
-     "gathering", "health", "memory_bank", "momentum", "contrast", "sinkhorn",
-     "errors", "files", "recipes", "rundir", "spelling", "configs", "__init__"},
+     "gathering", "hardware", "health", "memory_bank", "momentum", "contrast", "sinkhorn",
+     "errors", "files", "tensors_file", "recipes", "rundir", "spelling", "configs", "__init__"},
 ]
 # fmt: on
 FORBIDDEN_FILES = {"utils", "misc", "common", "helpers", "base_utils"}

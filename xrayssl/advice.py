@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import shlex
 from collections.abc import Mapping
@@ -10,7 +11,9 @@ from typing import Any
 
 from xrayssl import recipes, rundir
 
-GOAL = "finetune_shoulder"
+GOALS = {"chest": "finetune_chest", "shoulder": "finetune_shoulder"}
+DEMO = "demo_finetune_shoulder"
+TOKENS = "mae_chest_tokens"
 
 
 def how_to_resume(verb: str) -> str:
@@ -30,22 +33,62 @@ def measure(run: Path) -> str:
     return f"xrayssl test --run {shown(run)}"
 
 
-def finetune(run: Path, title: str | None, settings: Mapping[str, Any], corpora: Mapping[str, Any]) -> str:
-    """What to type after pretraining: the shoulder's labels are learned next, on this backbone.
+def finetune(
+    run: Path, title: str | None, settings: Mapping[str, Any], corpora: Mapping[str, Any], body: str | None = None
+) -> str:
+    """What to type after pretraining: labels are learned next, on this backbone.
 
     Args:
         run: Folder of the pretraining.
         title: Name of its configuration; the demo's is followed by the demo's.
         settings: Options, such as data.img_size, that the next stage must share, with their values.
         corpora: Its corpora; where they are not phantoms, neither are the next stage's.
+        body: What its films show. Chest films are plentiful, so that what is learned from them serves shoulders too.
+
+    Returns:
+        A command, or two, the second on a line of its own.
     """
-    name = next((name for name in (f"demo_{GOAL}",) if (title or "").startswith("demo_")), GOAL)
-    words = ["xrayssl", "fit", "--config", name, "--model.init_from", shown(run)]
+    if (title or "").startswith("demo_"):
+        goals = {"shoulder": DEMO}
+    else:
+        goals = {part: name for part, name in GOALS.items() if body != "shoulder" or part == body}
+    other = ["--data.corpora.NAME", "PATH"] if any(name != "phantom" for name in corpora) else []
+    commands = {part: " ".join([*_fit(name, "model.init_from", run, settings), *other]) for part, name in goals.items()}
+    first, *others = commands.items()
+    return "\n".join([first[1], *(f"or, for films of the {part}: {words}" for part, words in others)])
+
+
+def predict_codes(run: Path, settings: Mapping[str, Any], corpora: Mapping[str, Any]) -> str:
+    """What to type after the fit of a discrete autoencoder, whose codes a masked autoencoder predicts.
+
+    Args:
+        run: Its folder.
+        settings: Options that the next stage must share, with their values.
+        corpora: Its corpora, which the next stage may well learn from.
+    """
+    named = [(name, source) for name, source in corpora.items() if isinstance(source, str)]
+    films = [word for name, source in named for word in (f"--data.corpora.{name}", shown(Path(source)))]
+    if not films and any(name != "phantom" for name in corpora):
+        films = ["--data.corpora.NAME", "PATH"]
+    return " ".join([*_fit(TOKENS, "model.tokenizer", run, settings), *films])
+
+
+def demands(network: Any) -> dict[str, Any]:
+    """Options that the next stage needs because a timm network lacks something: stochastic depth, for one.
+
+    A network that does not name it among its arguments may still take it; without it every one works.
+    """
+    takes = inspect.signature(type(network).__init__).parameters
+    return {} if network is None or "drop_path_rate" in takes else {"model.drop_path": 0}
+
+
+def _fit(name: str, origin: str, run: Path, settings: Mapping[str, Any]) -> list[str]:
+    """A fit of a packaged configuration that starts from a run; what it says already is not repeated."""
+    words = ["xrayssl", "fit", "--config", name, f"--{origin}", shown(run)]
     for option, value in settings.items():
         if value != _packaged(name, option):
             words += [f"--{option}", shlex.quote(str(value).replace(" ", ""))]
-    real = any(name != "phantom" for name in corpora)
-    return " ".join([*words, *(["--data.corpora.NAME", "PATH"] if real else [])])
+    return words
 
 
 def shown(path: Path) -> str:

@@ -3,7 +3,8 @@
 Forward they compute what timm's layers compute, in the same precision. Backward they spare what a profile of a
 training step found to be waste: products of a transposed long matrix (the short one is transposed instead, which is
 twice as fast with bfloat16 on AMX), copies between layouts of queries, keys and values, and temporary arrays. On
-accelerators, in evaluation and under torch.compile timm's own forward runs.
+accelerators, in evaluation, under torch.compile and torch.func, for long sequences, and where a part of a layer has
+been replaced or has hooks, timm's own forward runs.
 """
 
 from __future__ import annotations
@@ -16,11 +17,13 @@ from torch import Tensor, nn
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
+LONGEST = 512  # tokens; beyond, the fused kernel is as fast, and does not hold every score
+
 
 def quicken(network: nn.Module) -> None:
     """Gives every plain attention and perceptron of timm inside a network the backward pass of this module.
 
-    Parameters, their names and hooks stay; layers with options that this module does not know stay as they are.
+    Parameters and their names stay; layers with options that this module does not know stay as they are.
     """
     for module in network.modules():
         if type(module) is Attention and _is_plain_attention(module):
@@ -34,7 +37,8 @@ class QuickAttention(Attention):
 
     def forward(self, x: Tensor, attn_mask: Tensor | None = None, is_causal: bool = False) -> Tensor:
         """Tokens, mixed: (B, S, D)."""
-        if attn_mask is not None or is_causal or not (self.training and is_quick(x)):
+        special = attn_mask is not None or is_causal or x.shape[1] > LONGEST or not _is_plain_attention(self)
+        if special or not (self.training and is_quick(x)):
             return super().forward(x, attn_mask, is_causal)
         mixed = _SelfAttention.apply(project(x, self.qkv.weight, self.qkv.bias), self.num_heads)
         return project(mixed, self.proj.weight, self.proj.bias)
@@ -53,14 +57,15 @@ class QuickMlp(Mlp):
 
     def forward(self, x: Tensor) -> Tensor:
         """Tokens, each for itself: (B, S, D)."""
-        if not (self.training and is_quick(x)):
+        if not (self.training and is_quick(x) and _is_plain_mlp(self)):
             return super().forward(x)
         return _Perceptron.apply(x, self.fc1.weight, self.fc1.bias, self.fc2.weight, self.fc2.bias)
 
 
 def is_quick(x: Tensor) -> bool:
     """Whether the backward pass of this module serves an input."""
-    return x.device.type == "cpu" and x.requires_grad and x.dim() > 1 and not torch.compiler.is_compiling()
+    transformed = torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active()
+    return x.device.type == "cpu" and x.requires_grad and x.dim() > 1 and not transformed
 
 
 def project(x: Tensor, weight_OI: Tensor, bias_O: Tensor | None) -> Tensor:
@@ -79,7 +84,7 @@ def attend(query_BMD: Tensor, key_value_BSD: Tensor, heads: int) -> Tensor:
     Returns:
         mixed_BMD, the values that each query gets.
     """
-    if is_quick(query_BMD) and is_quick(key_value_BSD):
+    if is_quick(query_BMD) and is_quick(key_value_BSD) and key_value_BSD.shape[1] <= LONGEST:
         return _CrossAttention.apply(query_BMD, key_value_BSD, heads)
     key, value = _pair(key_value_BSD, heads).unbind(0)
     query = query_BMD.unflatten(-1, (heads, -1)).transpose(1, 2)
@@ -215,8 +220,8 @@ def _join(x_BHSd: Tensor) -> Tensor:
 
 
 def _weight_grad(grad_NO: Tensor, x_NI: Tensor) -> Tensor:
-    """grad^T x in float32."""
-    if grad_NO.dtype == torch.float32:
+    """grad^T x, of half precision in float32."""
+    if grad_NO.dtype not in (torch.bfloat16, torch.float16):
         return grad_NO.T @ x_NI
     if grad_NO.shape[1] <= x_NI.shape[1]:
         return (_turned(grad_NO) @ x_NI).float()
@@ -238,9 +243,22 @@ def _half(x: Tensor | None) -> Any:
 def _is_plain_attention(module: Attention) -> bool:
     identities = (module.q_norm, module.k_norm, module.norm)
     drops = module.attn_drop.p or module.proj_drop.p
-    return module.gate is None and not drops and all(isinstance(norm, nn.Identity) for norm in identities)
+    plain = module.gate is None and not drops and all(isinstance(norm, nn.Identity) for norm in identities)
+    return plain and all(map(_is_linear, (module.qkv, module.proj)))
 
 
 def _is_plain_mlp(module: Mlp) -> bool:
-    plain = isinstance(module.act, nn.GELU) and module.act.approximate == "none" and isinstance(module.fc1, nn.Linear)
-    return plain and isinstance(module.norm, nn.Identity) and not (module.drop1.p or module.drop2.p)
+    plain = isinstance(module.act, nn.GELU) and module.act.approximate == "none" and not _is_watched(module.act)
+    plain = plain and isinstance(module.norm, nn.Identity) and not (module.drop1.p or module.drop2.p)
+    return plain and all(map(_is_linear, (module.fc1, module.fc2)))
+
+
+def _is_linear(module: nn.Module) -> bool:
+    """Whether a part is what it was: no adapter in its place, no parametrisation, pruning or hook on it."""
+    return type(module) is nn.Linear and not _is_watched(module)
+
+
+def _is_watched(module: nn.Module) -> bool:
+    return bool(
+        module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks
+    )

@@ -32,7 +32,7 @@ class Averaging:
 
     def __init__(self, decay: float) -> None:
         if not 0 < decay < 1:
-            raise ValueError(f"model.ema is a share between 0 and 1, such as 0.999, not {decay}")
+            raise ValueError(f"--model.ema is a share between 0 and 1, such as 0.999, not {decay}.")
         self.decay = decay
         self.shown = False
         self._others: dict[str, Tensor] = {}  # the averages, or the module's own weights while it shows the averages

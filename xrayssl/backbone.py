@@ -6,12 +6,13 @@ from typing import Any
 
 import timm
 import torch
-from timm.layers import PatchEmbed, resample_abs_pos_embed, set_fused_attn
+from timm.layers import PatchEmbed, resample_abs_pos_embed
 from timm.models import checkpoint_seq
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
-from xrayssl.attention import quicken
+from xrayssl import networks
 from xrayssl.errors import UserError
 from xrayssl.patches import gather, patchify
 
@@ -50,12 +51,12 @@ class Backbone(nn.Module):
         self.architecture = architecture
         self.in_chans = in_chans
         self.img_size = (img_size, img_size) if isinstance(img_size, int) else (img_size[0], img_size[1])
-        self.network = _create(architecture, self.img_size, in_chans, drop_path, pretrained)
+        self.network = networks.create(architecture, self.img_size, in_chans, drop_path, pretrained)
         if not self.is_vit:
             self.network.to(memory_format=torch.channels_last)  # convolutions are 1.3 times as fast, on GPUs too
         self.grid = nn.Identity()
         if pretrained:
-            mean, std = _grey_statistics(self.network)
+            mean, std = networks.grey_statistics(self.network)
         self.register_buffer("mean", torch.full((in_chans,), mean), persistent=False)
         self.register_buffer("std", torch.full((in_chans,), std), persistent=False)
         self.width, self.grid_size = self._observe()
@@ -84,6 +85,7 @@ class Backbone(nn.Module):
         super().compile(*args, **kwargs)
         self.encode_visible = torch.compile(self.encode_visible, *args, **kwargs)  # type: ignore[method-assign]
         self.encode_masked = torch.compile(self.encode_masked, *args, **kwargs)  # type: ignore[method-assign]
+        self.encode_layers = torch.compile(self.encode_layers, *args, **kwargs)  # type: ignore[method-assign]
 
     @property
     def tag(self) -> str:
@@ -124,7 +126,7 @@ class Backbone(nn.Module):
                 "none for it; take a plain ViT such as vit_small_patch16_224, or a CNN."
             )
         if size != self.img_size:
-            _check(self.architecture, size, self.network, name)
+            networks.check(self.architecture, size, self.network, name)
 
     def encode_visible(self, image_BCHW: Tensor, visible_BV: Tensor) -> Tensor:
         """Encodes only some patches; the others are never embedded (He et al. 2021, arXiv:2111.06377, section 3).
@@ -140,6 +142,17 @@ class Backbone(nn.Module):
             ValueError: If the network is no ViT with learned or fixed positions.
         """
         return self._encode(self._embed(image_BCHW, visible_BV))
+
+    def encode_layers(self, image_BCHW: Tensor, visible_BV: Tensor) -> list[Tensor]:
+        """What goes into the first block and comes out of each; the last is what `encode_visible` gives.
+
+        See `encode_visible` for the arguments, the shape of each map, and the error.
+        """
+        vit, maps = self._vit(), [self._sequence(self._embed(image_BCHW, visible_BV))]
+        again = vit.grad_checkpointing and torch.is_grad_enabled()
+        for block in vit.blocks:
+            maps.append(checkpoint(block, maps[-1], use_reentrant=False) if again else block(maps[-1]))
+        return [*maps[:-1], vit.norm(maps[-1])]
 
     def encode_masked(
         self, image_BCHW: Tensor, visible_BV: Tensor, hidden_BM: Tensor, mask_token_11D: Tensor
@@ -186,16 +199,20 @@ class Backbone(nn.Module):
 
     def _encode(self, tokens_BVD: Tensor) -> Tensor:
         """Puts class and register tokens first, and runs the blocks."""
+        vit, sequence_BSD = self._vit(), self._sequence(tokens_BVD)
+        again = vit.grad_checkpointing and torch.is_grad_enabled()
+        return vit.norm(checkpoint_seq(vit.blocks, sequence_BSD) if again else vit.blocks(sequence_BSD))
+
+    def _sequence(self, tokens_BVD: Tensor) -> Tensor:
         vit = self._vit()
         prefix_1TD = self._positions(vit)[0].expand(len(tokens_BVD), -1, -1).to(tokens_BVD.dtype)
-        sequence = vit.norm_pre(vit.pos_drop(torch.cat([prefix_1TD, tokens_BVD], dim=1)))
-        again = vit.grad_checkpointing and torch.is_grad_enabled()
-        return vit.norm(checkpoint_seq(vit.blocks, sequence) if again else vit.blocks(sequence))
+        return vit.norm_pre(vit.pos_drop(torch.cat([prefix_1TD, tokens_BVD], dim=1)))
 
     def _vit(self) -> VisionTransformer:
         if not self.is_vit:
             raise ValueError(
-                f"{self.architecture} cannot encode single patches; take a ViT such as vit_small_patch16_224"
+                f"{self.architecture} cannot encode single patches; take a ViT, such as --model.backbone "
+                "vit_small_patch16_224, or for a CNN the method MaskedCNNPretrain (--config spark_chest)."
             )
         return self.network
 
@@ -208,74 +225,23 @@ class Backbone(nn.Module):
             return prefix_1TD, vit.pos_embed
         return prefix_1TD + vit.pos_embed[:, :count], vit.pos_embed[:, count:]
 
-    @torch.no_grad()
+    @torch.enable_grad()
     def _observe(self) -> tuple[int, tuple[int, int]]:
-        """Width and grid as they come out (EfficientNet-B0 gives 320 here while timm's num_features says 1280)."""
-        training = self.training
-        shape = self.eval()(torch.zeros(1, self.in_chans, *self.img_size)).shape
+        """Width and grid as they come out (EfficientNet-B0 gives 320 here while timm's num_features says 1280).
+
+        What the grid does not pass through, such as a norm before a classifier, is not trained: training on several
+        devices waits for the gradient of every parameter that is.
+        """
+        training, trained = self.training, [one for one in self.parameters() if one.requires_grad]
+        grid_1Dhw = self.eval()(torch.zeros(1, self.in_chans, *self.img_size))
         self.train(training)
-        return int(shape[1]), (int(shape[2]), int(shape[3]))
-
-
-# The fused attention kernel pays on accelerators; on a CPU its backward pass is slower than plain matrix products
-# (ViT-S/16 at 224 px in bfloat16: 44 against 65 films a second).
-set_fused_attn(torch.accelerator.is_available())
-
-
-def _create(
-    architecture: str, img_size: tuple[int, int], in_chans: int, drop_path: float, pretrained: bool
-) -> nn.Module:
-    _check_known(architecture)
-    config = timm.get_pretrained_cfg(architecture)
-    options: dict[str, Any] = {"img_size": img_size} if config is not None and config.fixed_input_size else {}
-    if not 0 <= drop_path < 1:
-        raise UserError(f"model.drop_path is a rate from 0 to below 1, not {drop_path}.")
-    if drop_path:
-        options["drop_path_rate"] = drop_path
-    try:
-        network = timm.create_model(architecture, pretrained=pretrained, num_classes=0, in_chans=in_chans, **options)
-    except Exception as error:  # the hub, its cache and the network fail each in their own way
-        if "drop_path_rate" in str(error):
-            raise UserError(f"{architecture} has no stochastic depth; set --model.drop_path 0.") from None
-        if not pretrained:
-            raise
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise UserError(
-            f"timm's weights for {architecture} cannot be had ({reason}); they are downloaded once, so go online "
-            "for that, or start from a file: --model.init_from PATH."
-        ) from None
-    _check(architecture, img_size, network)
-    quicken(network)
-    return network
+        gradients = torch.autograd.grad(grid_1Dhw.sum(), trained, allow_unused=True)
+        for parameter, gradient in zip(trained, gradients, strict=True):
+            parameter.requires_grad_(gradient is not None)
+        return int(grid_1Dhw.shape[1]), (int(grid_1Dhw.shape[2]), int(grid_1Dhw.shape[3]))
 
 
 def _prefix(vit: VisionTransformer) -> Tensor:
     """Class and register tokens (1, T, D)."""
     tokens = [token for token in (vit.cls_token, vit.reg_token) if token is not None]
     return torch.cat(tokens, dim=1) if tokens else vit.pos_embed[:, :0]
-
-
-def _check(architecture: str, img_size: tuple[int, int], network: Any, name: str = "Films") -> None:
-    if not hasattr(network, "forward_intermediates"):
-        raise UserError(f"The network {architecture!r} gives no feature maps; choose another timm network.")
-    patch = getattr(getattr(network, "patch_embed", None), "patch_size", (1, 1))
-    if any(side % step for side, step in zip(img_size, patch, strict=True)):
-        sides, steps = (" x ".join(map(str, pair)) for pair in (img_size, patch))
-        raise UserError(
-            f"{name} of {sides} px cannot be cut into the {steps} patches of {architecture}; set --data.img_size."
-        )
-
-
-def _check_known(architecture: str) -> None:
-    import difflib
-
-    if timm.is_model(architecture):
-        return
-    close = difflib.get_close_matches(architecture, timm.list_models(), n=1)
-    hint = f" Did you mean {close[0]!r}?" if close else ""
-    raise UserError(f"timm knows no network {architecture!r}.{hint}")
-
-
-def _grey_statistics(network: Any) -> tuple[float, float]:
-    config = network.pretrained_cfg
-    return sum(config["mean"]) / len(config["mean"]), sum(config["std"]) / len(config["std"])

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from xrayssl import recipes
-from xrayssl.errors import UserError
+from xrayssl.errors import UserError, refuse
 from xrayssl.request import CORPORA, fold_corpora, fold_nulls, given_twice, split_equals, take
 
 if TYPE_CHECKING:
@@ -186,7 +186,7 @@ def _read(own: argparse.Namespace, options: Options, words: list[str], problems:
             parser.add_argument(f"--{option}")
         found = diagnose.explain(words, {"data": data.XrayDataModule}, parser)
         raise UserError(*dict.fromkeys([*problems, *(found or [diagnose.shortened(error)])])) from None
-    diagnose.refuse(problems)
+    refuse(problems)
     as_typed(parsed.data.init_args.corpora, words)
     module, _, name = parsed.data.class_path.rpartition(".")
     kind = getattr(importlib.import_module(module), name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -10,6 +11,7 @@ from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
 from xrayssl.attention import attend, project, quicken
+from xrayssl.errors import refuse
 from xrayssl.patches import gather
 
 
@@ -25,7 +27,7 @@ class Decoder(nn.Module):
         heads: Attention heads.
 
     Raises:
-        ValueError: If depth, width and heads do not fit.
+        UserError: If depth, width and heads do not fit: with every mistake at once.
     """
 
     position_1LE: Tensor
@@ -34,7 +36,7 @@ class Decoder(nn.Module):
         self, width: int, grid: tuple[int, int], outputs: int, decoder_width: int = 512, depth: int = 8, heads: int = 16
     ) -> None:
         super().__init__()
-        _check(decoder_width, depth, heads)
+        refuse(mistakes(decoder_width, depth, heads))
         self.mask_token = nn.Parameter(torch.zeros(1, 1, decoder_width))
         self.register_buffer("position_1LE", sincos_positions(grid, decoder_width), persistent=False)
         self._lay(width, decoder_width, depth, heads)
@@ -113,30 +115,45 @@ class CrossDecoder(Decoder):
     arXiv:2401.14391, section 3).
 
     A prediction does not depend on which other patches are asked for, so any part of the hidden patches may be
-    decoded. Keys and values are the encoder's last tokens, which know their places; the paper's mixing of several
-    encoder layers (section 3.3) is left out.
+    decoded.
 
-    See `Decoder` for the arguments.
+    Args:
+        width: See `Decoder`, for what follows, too.
+        layers: Number of the encoder's maps that each block mixes, with weights of its own, into the tokens that it
+            asks (inter-block attention: arXiv:2401.14391, section 3.3); 0 asks the encoder's last map in every block.
     """
+
+    def __init__(self, width: int, *sizes: Any, layers: int = 0, **kwargs: Any) -> None:
+        super().__init__(width, *sizes, **kwargs)
+        if layers:
+            depth = len(self.blocks)
+            self.mix_NO = nn.Parameter(torch.full((layers, depth), 1 / layers))
+            self.mixed_norms = nn.ModuleList(nn.LayerNorm(width, eps=1e-6) for _ in range(depth))
 
     def _lay(self, width: int, decoder_width: int, depth: int, heads: int) -> None:
         self.blocks = nn.ModuleList(CrossBlock(width, decoder_width, heads) for _ in range(depth))
 
-    def forward(self, encoded_BSD: Tensor, visible_BV: Tensor, hidden_BM: Tensor) -> Tensor:
+    def forward(self, encoded: Tensor | list[Tensor], visible_BV: Tensor, hidden_BM: Tensor) -> Tensor:
         """Predicts hidden patches.
 
         Args:
-            encoded_BSD: Class and register tokens, then the visible patches.
+            encoded: Class and register tokens, then the visible patches, (B, S, D); with `layers`, as many of them.
             visible_BV: Numbers of the visible patches; not needed here, the tokens know their places.
             hidden_BM: Numbers of the patches to predict: all hidden ones or any of them.
 
         Returns:
             prediction_BMP in the order of hidden_BM.
         """
-        asked_BME = self._ask(hidden_BM).to(encoded_BSD.dtype)
-        for block in self.blocks:
-            asked_BME = block(asked_BME, encoded_BSD)
+        contexts = self._mixed(encoded) if isinstance(encoded, list) else [encoded] * len(self.blocks)
+        asked_BME = self._ask(hidden_BM).to(contexts[0].dtype)
+        for block, context_BSD in zip(self.blocks, contexts, strict=True):
+            asked_BME = block(asked_BME, context_BSD)
         return self.predict(self.norm(asked_BME))
+
+    def _mixed(self, maps: list[Tensor]) -> list[Tensor]:
+        """For each block a weighted sum of the encoder's maps, normalised."""
+        mixed_OBSD = torch.einsum("nbsd,no->obsd", torch.stack(maps), self.mix_NO)
+        return [norm(map_BSD) for norm, map_BSD in zip(self.mixed_norms, mixed_OBSD, strict=True)]
 
 
 class CrossBlock(nn.Module):
@@ -167,11 +184,22 @@ class CrossBlock(nn.Module):
         return asked_BME + self.mlp(self.norm2(asked_BME))
 
 
-def _check(width: int, depth: int, heads: int) -> None:
+def mistakes(width: int, depth: int, heads: int) -> list[str]:
+    """A sentence for each size of a decoder that cannot be."""
+    found = []
     if not 1 <= depth <= 12:
-        raise ValueError(f"a decoder has 1 to 12 blocks, not {depth}")
-    if width % heads:
-        raise ValueError(f"a decoder width of {width} cannot be shared by {heads} heads")
+        found.append(f"--model.decoder_depth: a decoder has 1 to 12 blocks, not {depth}; set a number in that range.")
+    if heads < 1:
+        return [*found, f"--model.decoder_heads: a decoder has 1 or more heads, not {heads}; 16 are usual."]
+    step = math.lcm(4, heads)  # positions are waves along two axes, a sine and a cosine each
+    if width < 1 or width % step:
+        below = max(width, 0) // step * step
+        nearest = f"{below} or {below + step}" if below else f"{step}"
+        found.append(
+            f"--model.decoder_width: a width of {width} cannot be shared by {heads} heads and divided by 4; set "
+            f"{nearest}, or other --model.decoder_heads."
+        )
+    return found
 
 
 def xavier(module: nn.Module) -> None:
@@ -196,7 +224,7 @@ def sincos_positions(grid: tuple[int, int], width: int) -> Tensor:
         ValueError: If the width is not divisible by 4.
     """
     if width % 4:
-        raise ValueError(f"sine-cosine positions need a width divisible by 4, not {width}")
+        raise ValueError(f"Sine-cosine positions need a width divisible by 4, not {width}.")
     frequency = 10000.0 ** (-torch.arange(width // 4, dtype=torch.float64) / (width // 4))
     rows, columns = torch.meshgrid(*(torch.arange(n, dtype=torch.float64) for n in grid), indexing="ij")
     angles = [axis.flatten()[:, None] * frequency for axis in (columns, rows)]

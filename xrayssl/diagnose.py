@@ -7,14 +7,14 @@ import importlib
 import inspect
 import logging
 from collections.abc import Mapping, Sequence
-from typing import Any, get_type_hints
+from typing import Any, get_origin, get_type_hints
 
 import yaml
 from jsonargparse import ArgumentError, ArgumentParser
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Trainer
 
-from xrayssl.errors import UserError
+from xrayssl.errors import UserError, noting, sentences
 from xrayssl.recipes import nearest
 from xrayssl.settings import CLASSES, Setting, current, settings
 from xrayssl.spelling import alternatives, english
@@ -66,16 +66,6 @@ def seeds(seed: Any) -> list[str]:
     """Says what is wrong with a seed, if anything is."""
     fits = isinstance(seed, bool) or seed is None or 0 <= int(seed) < 2**32
     return [] if fits else [f"--seed_everything: expected a whole number from 0 to {2**32 - 1}, got {seed}."]
-
-
-def refuse(problems: Sequence[str]) -> None:
-    """Raises what was found, if anything was.
-
-    Raises:
-        UserError: With the problems.
-    """
-    if problems:
-        raise UserError(*problems)
 
 
 def subclasses(base: type) -> dict[str, type]:
@@ -170,10 +160,26 @@ def _check(setting: Setting, kind: type, path: Sequence[str]) -> list[str]:
     inner = _dataclass(hint)
     if inner is not None and rest:
         return _check(setting, inner, rest)
-    if inner is not None and isinstance(setting.value, dict):
-        parts = [dataclasses.replace(setting, value=v, where=f"{setting.where}.{k}") for k, v in setting.value.items()]
-        return [m for part, k in zip(parts, setting.value, strict=True) for m in _check(part, inner, [str(k)])]
+    if inner is not None and (parts := _parts(setting, listed=get_origin(hint) in (tuple, list))):
+        return [mistake for part, key in parts for mistake in _check(part, inner, [key])]
     return [] if hint in UNTYPED or _fits(hint, setting, rest) else [_expected(setting, hint)]
+
+
+def _parts(setting: Setting, listed: bool) -> list[tuple[Setting, str]]:
+    """The values inside a mapping, or inside a list of mappings, with their keys; none if it is neither."""
+    try:
+        value = yaml.safe_load(setting.value) if setting.typed else setting.value
+    except yaml.YAMLError:
+        return []
+    every = list(enumerate(value)) if listed and isinstance(value, list) else [("", value)]
+    if listed != isinstance(value, list) or not all(isinstance(one, dict) for _, one in every):
+        return []
+    places = [(f"{setting.where}[{place}]" if listed else setting.where, one) for place, one in every]
+    return [
+        (dataclasses.replace(setting, value=inner, where=f"{where}.{key}", typed=False), str(key))
+        for where, one in places
+        for key, inner in one.items()
+    ]
 
 
 def _dataclass(hint: Any) -> type | None:
@@ -242,6 +248,42 @@ def foreign(error: Exception) -> bool:
     return told or isinstance(error, MisconfigurationException) or type(error).__module__.startswith("wandb.")
 
 
+def further(config: Any) -> list[str]:
+    """Lists what a model refuses of a configuration that was refused, each part of it tried by itself.
+
+    Args:
+        config: Of one verb, parsed: its types are right, its values may not be.
+    """
+    found: list[str] = []
+    kind = _imported(str(config.get("model.class_path")))
+    if kind is not None:
+        values = {**vars(config.get("model.init_args")), "init_from": None}  # which would be downloaded
+        if "img_size" in parameters(kind):
+            values["img_size"] = config.get("data.init_args.img_size")
+        _tried(kind, values, found)
+    return found
+
+
+def _tried(kind: type, values: Mapping[str, Any], found: list[str]) -> Any:
+    """Makes an object, dataclasses inside it first; what these refuse is noted, and stays at its default."""
+    hints, arguments = parameters(kind), {}
+    for name, value in values.items():
+        inner = _dataclass(hints.get(name))
+        if inner is None or value is None:
+            arguments[name] = value
+        elif isinstance(value, list | tuple):
+            parts = [part.get("init_args", part) for part in value]  # of a class with subclasses the parser names which
+            arguments[name] = tuple(one for part in parts if (one := _tried(inner, vars(part), found)) is not None)
+        elif (one := _tried(inner, vars(value), found)) is not None:
+            arguments[name] = one
+    try:
+        with noting(found):
+            return kind(**arguments)
+    except Exception as error:  # one more failure of what has been refused already, such as values that data would give
+        log.debug("a part could not be tried alone", exc_info=error)
+    return None
+
+
 def refusal(error: Exception) -> Exception:
     """Finds what a constructor said behind what the configuration parser made of it.
 
@@ -254,5 +296,5 @@ def refusal(error: Exception) -> Exception:
         return UserError(f"Weights & Biases: {' '.join(str(error).split())} Or go without: --wandb.mode offline.")
     if isinstance(error, ValueError | MisconfigurationException):
         log.debug("a constructor refused a value", exc_info=error)
-        return UserError(" ".join(str(error).split()))
+        return UserError(*sentences(error))
     return error

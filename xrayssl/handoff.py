@@ -16,11 +16,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from xrayssl import checkpoint, foreign
+from xrayssl import checkpoint, foreign, tensors_file
 from xrayssl.backbone import Backbone
 from xrayssl.errors import UserError
 from xrayssl.files import appearing
@@ -130,8 +129,8 @@ def read(path: str | Path, network: Any = None) -> Weights:
         UserError: If there is no such file, it is truncated, has code in it, or holds no backbone.
     """
     path = _locate(path)
-    if _is_safetensors(path):
-        header, tensors = _read_safetensors(path)
+    if tensors_file.recognised(path):
+        header, tensors = tensors_file.read(path)
         return Weights(tensors, header, path) if header else _foreign(path, tensors, network)
     content = checkpoint.load(path)
     if "backbone" not in content.get("xrayssl", {}):
@@ -155,7 +154,8 @@ def load(backbone: Backbone, path: str | Path) -> tuple[Report, Weights]:
         UserError: If the file holds another architecture, or keys or shapes do not match.
     """
     weights = read(path, backbone.network)
-    fitting = Fitting(backbone, dict(weights.tensors))
+    statistics = {name: weights.metadata[name] for name in ("mean", "std") if name in weights.metadata}
+    fitting = Fitting(backbone, dict(weights.tensors), **statistics)
     if weights.layout is None:
         _check_architecture(backbone, weights)
         fitting.positions(weights.metadata.get("img_size", backbone.img_size))
@@ -207,26 +207,12 @@ def _locate(path: str | Path) -> Path:
     if REMOTE.match(str(path)):
         raise UserError(f"{path}: nothing is downloaded; fetch the file yourself and give its path.")
     path = Path(path)
-    if path.is_dir():
-        path = path / FILE
+    if path.is_dir() and not (path / FILE).is_file():
+        raise UserError(f"{path}: no {FILE} in this folder; give the folder of a finished run, or a checkpoint.")
+    path = path / FILE if path.is_dir() else path
     if not path.is_file():
-        raise UserError(f"{path}: there is no such file; init_from wants a {FILE}, a run directory or a checkpoint.")
+        raise UserError(f"{path}: there is no such file; give a {FILE}, a run directory or a checkpoint.")
     return path
-
-
-def _is_safetensors(path: Path) -> bool:
-    """Whether a file begins as safetensors do: 8 bytes of length, and a JSON object."""
-    with path.open("rb") as file:
-        return file.read(9)[8:] == b"{"
-
-
-def _read_safetensors(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    try:
-        with safe_open(path, framework="pt") as file:
-            header = json.loads((file.metadata() or {}).get("xrayssl", "{}"))
-            return header, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
-    except (SafetensorError, json.JSONDecodeError, OSError) as error:
-        raise UserError(f"{path}: no readable backbone, it may be truncated ({error}).") from None
 
 
 def _foreign(path: Path, content: Mapping[str, Any], network: Any) -> Weights:
@@ -277,6 +263,8 @@ def _check_architecture(backbone: Backbone, weights: Weights) -> None:
 
 def _check_match(backbone: Backbone, weights: Weights, tensors: dict[str, Tensor]) -> None:
     problems = differences(backbone.network.state_dict(), tensors)
+    if not all(value.isfinite().all() for value in tensors.values()):
+        problems.append("holds numbers that are not finite, as of a training that diverged")
     if problems:
         whose = f" ({weights.layout.name})" if weights.layout else ""
         what = ", and it ".join(problems) + _hint(backbone, weights)

@@ -4,26 +4,25 @@ from __future__ import annotations
 
 import importlib
 import logging
-import os
 from argparse import ArgumentError
 from pathlib import Path
 from typing import Any
 
-import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities.model_helpers import is_overridden
 
-from xrayssl import advice, diagnose, results, rundir
+from xrayssl import advice, diagnose, hardware, results, rundir
 from xrayssl.callbacks import BackboneExport, RepresentationHealth
 from xrayssl.callbacks.checkpoints import checkpoints
+from xrayssl.callbacks.divergence import Divergence
 from xrayssl.callbacks.interruption import Interruption
 from xrayssl.callbacks.progress import Progress
 from xrayssl.callbacks.record import EarlierCurves, LearningRate, RunRecord, SaveConfig, lineage
 from xrayssl.checkpoint import AtomicCheckpointIO
-from xrayssl.errors import UserError
+from xrayssl.errors import UserError, refuse
 from xrayssl.files import write_json
 from xrayssl.loggers import Wandb, loggers
 from xrayssl.request import Request
@@ -107,7 +106,7 @@ class XrayCLI(LightningCLI):
                 *diagnose.derived(words, diagnose.LINKS), *(problems or [diagnose.shortened(error)])
             ) from None
         asked = self.config[self.request.verb]
-        diagnose.refuse([*diagnose.derived(words, diagnose.LINKS), *diagnose.seeds(asked.get("seed_everything"))])
+        refuse([*diagnose.derived(words, diagnose.LINKS), *diagnose.seeds(asked.get("seed_everything"))])
         anchor(asked)
 
     def _parse_ckpt_path(self) -> None:
@@ -124,13 +123,22 @@ class XrayCLI(LightningCLI):
             if self._get(asked, "ckpt_path") and asked.get(start) is not None:
                 self.config = asked.clone()
                 self.config[start] = None
-            self.config_init = self.parser.instantiate_classes(self.config)
+            self.config_init = self._instantiated()
             self.config = asked
             self.datamodule, self.model = (self._get(self.config_init, part) for part in ("data", "model"))
             self._refuse_what_it_has_not()
             self.trainer = self.instantiate_trainer()
         except (ValueError, MisconfigurationException) as error:
             raise diagnose.refusal(error) from error
+
+    def _instantiated(self) -> Any:
+        try:
+            return self.parser.instantiate_classes(self.config)
+        except (UserError, ValueError, MisconfigurationException) as error:
+            told = diagnose.refusal(error)
+            if isinstance(told, UserError):
+                refuse([*told.messages, *diagnose.further(self.config[self.request.verb])])
+            raise
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Makes the trainer: the run's folder, its loggers, checkpoints and record, and this machine's precision."""
@@ -142,9 +150,9 @@ class XrayCLI(LightningCLI):
             default_root_dir=self.run,
             callbacks=callbacks + self._callbacks(asked, callbacks),
             plugins=[*_listed(asked.get("plugins")), AtomicCheckpointIO()],
-            precision=asked.get("precision") or precision(str(asked["accelerator"])),
+            precision=asked.get("precision") or hardware.precision(str(asked["accelerator"])),
             logger=self._loggers(asked.get("logger")),
-            **processes(asked),
+            **hardware.processes(asked),
         )
         return super().instantiate_trainer(**kwargs)
 
@@ -189,20 +197,22 @@ class XrayCLI(LightningCLI):
     def _next(self, run: Path | None = None) -> str:
         if getattr(self.model, "classes", None):
             return advice.measure(self.run)
-        size = getattr(self.datamodule, "img_size", None)
-        shared = {"model.backbone": lineage(self.model)["backbone"],
-                  "data.img_size": list(size) if isinstance(size, tuple) else size}  # fmt: skip
+        run, corpora = run or self.run, getattr(self.datamodule, "corpora", None) or {}
+        size, backbone = getattr(self.datamodule, "img_size", None), getattr(self.model, "backbone", None)
+        shared = {"data.img_size": list(size) if isinstance(size, tuple) else size}
+        if type(self.model).__name__ == "DVAE":
+            return advice.predict_codes(run, {"model.backbone": _reader(backbone), **shared}, corpora)
+        shared = {"model.backbone": lineage(self.model)["backbone"], **shared,
+                  **advice.demands(getattr(backbone, "network", None))}  # fmt: skip
         shared = {name: value for name, value in shared.items() if value is not None}
-        return advice.finetune(
-            run or self.run, self.request.title, shared, getattr(self.datamodule, "corpora", None) or {}
-        )
+        return advice.finetune(run, self.request.title, shared, corpora, getattr(self.datamodule, "body", None))
 
     def _refuse_what_it_has_not(self) -> None:
         verb, run = self.request.verb, self.request.run
         step = STEPS.get(verb)
         if step is None or is_overridden(step, self.model):
             return
-        start = f" Fine-tune it first: {self._next(run.resolve())}" if run else ""
+        start = f" Go on with: {self._next(run.resolve())}".replace("\n", " ") if run else ""
         raise UserError(f"{type(self.model).__name__} learns without labels and has nothing to {verb}.{start}")
 
     def _loggers(self, asked: Any) -> Any:
@@ -218,7 +228,7 @@ class XrayCLI(LightningCLI):
         record = self.record = RunRecord(self.run, self._known())
         made: list[Callback] = [record]
         if self.request.verb == "fit":
-            made += [LearningRate(), EarlierCurves(), Interruption()]
+            made += [LearningRate(), EarlierCurves(), Divergence(), Interruption()]
             made += [] if asked.get("enable_checkpointing") is False else checkpoints(self.run, self.model.monitor)
             made += [] if _has(given, RepresentationHealth) or self._labelled else [RepresentationHealth()]
             made += [] if _has(given, BackboneExport) else [BackboneExport(git=record.record["git"])]
@@ -243,34 +253,17 @@ class XrayCLI(LightningCLI):
         }
 
 
+def _reader(tokenizer: Any) -> str:
+    """A ViT whose patches are the places of a tokenizer's backbone: the tokenizer's own, unless it is a CNN."""
+    cell = tokenizer.img_size[0] // tokenizer.grid_size[0]
+    return tokenizer.architecture if tokenizer.is_vit and cell != 16 else f"vit_small_patch{cell}_224"
+
+
 def last_figures(trainer: Trainer) -> dict[str, Any]:
     """What the last epoch logged, in the layout of metrics.json; without films to resample there is no interval."""
     figures = {name: float(value) for name, value in trainer.callback_metrics.items()}
     entries = {name: {"value": value, "low": None, "high": None} for name, value in figures.items()}
     return {"version": results.VERSION, "split": "val", "metrics": entries}
-
-
-def precision(accelerator: str) -> str:
-    """Chooses bf16-mixed where the hardware is fast at it, else 32-true.
-
-    Args:
-        accelerator: Name of the accelerator as the trainer takes it; "auto" is a GPU where there is one.
-    """
-    if accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available():
-        return "bf16-mixed" if torch.cuda.is_bf16_supported(including_emulation=False) else "32-true"
-    if accelerator == "auto" and torch.backends.mps.is_available():
-        return "32-true"
-    return "bf16-mixed" if accelerator in ("auto", "cpu") and torch.cpu._is_amx_tile_supported() else "32-true"
-
-
-def processes(asked: dict[str, Any]) -> dict[str, Any]:
-    """Takes the number of processes from torchrun, where it started them and the configuration leaves it open."""
-    world = int(os.environ.get("WORLD_SIZE", 1))
-    if "TORCHELASTIC_RUN_ID" not in os.environ or world == 1 or asked["devices"] != "auto":
-        return {}
-    local = int(os.environ["LOCAL_WORLD_SIZE"])
-    strategy = "ddp" if asked["strategy"] == "auto" else asked["strategy"]
-    return {"devices": local, "num_nodes": world // local, "strategy": strategy}
 
 
 def _listed(value: Any) -> list[Any]:

@@ -8,6 +8,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
+from xrayssl.errors import UserError
 from xrayssl.sparse import Cells
 
 
@@ -28,7 +29,7 @@ class PyramidDecoder(nn.Module):
         tokens: Whether the maps will have hidden cells.
 
     Raises:
-        ValueError: If the width cannot be halved so often.
+        UserError: If the width cannot be halved so often.
     """
 
     def __init__(
@@ -37,7 +38,10 @@ class PyramidDecoder(nn.Module):
         super().__init__()
         inner = [width >> level for level in range(len(widths))]
         if inner[-1] < 8:
-            raise ValueError(f"a decoder width of {width} is too small to be halved {len(widths) - 1} times")
+            raise UserError(
+                f"--model.decoder_width: a width of {width} is too small to be halved {len(widths) - 1} times; set "
+                f"{8 << len(widths) - 1} or more."
+            )
         pairs = list(zip(widths, inner, strict=True))
         self.projects = nn.ModuleList(nn.Sequential(nn.BatchNorm2d(d), nn.Conv2d(d, e, 1)) for d, e in pairs)
         self.tokens = nn.ParameterList(nn.Parameter(torch.randn(e) * 0.02) for e in inner if tokens)

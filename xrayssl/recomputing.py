@@ -35,9 +35,10 @@ def recompute_blocks(decoder: nn.Module) -> None:
 
 
 def count_once(module: nn.Module) -> None:
-    """Keeps the second pass out of the running statistics of batch norms, which would move twice."""
+    """Keeps the second pass out of the running statistics of batch norms, which would move twice; once is enough."""
     for part in module.modules():
-        if isinstance(part, _NormBase) and part.track_running_stats:
+        if isinstance(part, _NormBase) and part.track_running_stats and not hasattr(part, "held"):
+            part.held = None  # type: ignore[assignment]
             part.register_forward_pre_hook(_hold)
             part.register_forward_hook(_release, always_call=True)
 
@@ -49,7 +50,7 @@ def _hold(norm: Any, inputs: Any) -> None:
 
 
 def _release(norm: Any, inputs: Any, output: Any) -> None:
-    if getattr(norm, "held", None) is not None:
+    if norm.held is not None:
         norm.momentum, count = norm.held
         norm.num_batches_tracked.copy_(count)
         norm.held = None

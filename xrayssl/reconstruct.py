@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import importlib
 import itertools
+import logging
 import sys
 import warnings
 from argparse import Namespace
-from collections.abc import Sequence
-from dataclasses import replace
-from functools import partial
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,13 +21,18 @@ if TYPE_CHECKING:
     import numpy as np
 
     from xrayssl.callbacks.reconstructions import Reconstructing
+    from xrayssl.data.radiograph import Radiograph
+
+log = logging.getLogger(__name__)
+SIDE = 224  # pixels, to which smaller films are enlarged
+LONGEST = 44  # letters of a film's name on its picture
 
 USAGE = "--run RUN IMAGE... [options]"
 TEXT = """Hides patches of films and lets a masked autoencoder fill them in. Writes one PNG per film: the film, what the
 network sees of it, what it makes of that, and the error (white is none). Standardised patches are shown with the
-true mean and contrast.
+true mean and contrast. Of a discrete autoencoder (DVAE), which hides nothing, it shows films painted from their codes.
 
-  --run RUN                       folder of a run of a masked autoencoder; its last checkpoint has the decoder
+  --run RUN                       folder of a run of an autoencoder; its last checkpoint has the decoder
   --backbone FILE                 instead of --run: a checkpoint in a run's folder
   IMAGE...                        films: PNG, JPEG, TIFF, DICOM; read and windowed as the run did
 
@@ -55,19 +60,41 @@ def reconstruct_command(argv: Sequence[str]) -> int:
     options.add_argument("--seed", type=int, default=0)
     options.add_argument("images", nargs="*", type=Path)
     own = options.parse_intermixed_args(list(argv))
-    _refuse(_problems(own))
-    checkpoint = _checkpoint(own)
+    problems = _problems(own)
     speak()
-    method, data = load(checkpoint)
-    if own.ratio is not None:
-        _hide(method, own.ratio)
-    views = _read(own.images, method.backbone.img_size, data)
-    out = own.out or checkpoint.parents[1] / "reconstruct"
+    trained, refusal = (None, []) if problems else _trained(own)
+    views, unreadable = _read(own.images, trained)
+    _refuse([*problems, *refusal, *unreadable])
+    assert trained is not None
+    out = own.out or trained.run / "reconstruct"
     out.mkdir(parents=True, exist_ok=True)
-    for path, view_HW in zip(_names(own.images, out), views, strict=True):
-        _draw(path, method, view_HW, own.seed)
+    if not hasattr(trained.method, "masking"):
+        log.info("%s hides nothing: the pictures show films painted from their codes.", type(trained.method).__name__)
+    for film, path, view_HW in zip(own.images, _names(own.images, out), views, strict=True):
+        _draw(path, film.name, trained.method, view_HW, own.seed)
         sys.stdout.write(f"{path}\n")
     return 0
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A run's method with its weights, and how it read films."""
+
+    run: Path
+    method: Any
+    data: dict[str, Any]
+
+
+def _trained(own: Namespace) -> tuple[Trained | None, list[str]]:
+    """What the words name, or the sentences that say why it is not to be had."""
+    try:
+        checkpoint = _checkpoint(own)
+        method, data = load(checkpoint)
+        if own.ratio is not None:
+            _hide(method, own.ratio)
+        return Trained(checkpoint.parents[1], method, data), []
+    except UserError as error:
+        return None, error.messages
 
 
 def load(checkpoint: Path) -> tuple[Reconstructing, dict[str, Any]]:
@@ -110,8 +137,7 @@ def _problems(own: Namespace) -> list[str]:
         "reconstruct needs films: name one or more images.": not own.images,
         f"--ratio is a share between 0 and 1, not {own.ratio}.": own.ratio is not None and not 0 < own.ratio < 1,
     }
-    missing = [f"{path}: there is no such film." for path in own.images if not path.is_file()]
-    return [sentence for sentence, holds in wrong.items() if holds] + missing
+    return [sentence for sentence, holds in wrong.items() if holds]
 
 
 def _refuse(problems: Sequence[str]) -> None:
@@ -162,36 +188,47 @@ def _fill(method: Any, state: dict[str, Any], checkpoint: Path) -> None:
 
 def _hide(method: Any, ratio: float) -> None:
     """Sets another share of hidden patches, the same at every moment of a schedule."""
-    masking = replace(method.masking, ratio=ratio, ratio_end=None)
+    from xrayssl.masking import hidden_count
+
+    if not hasattr(method, "masking"):
+        raise UserError(f"--ratio {ratio}: {type(method).__name__} hides nothing; leave it out.")
     try:
-        masking.check(method.grid)
+        hidden_count(method.grid[0] * method.grid[1], ratio)
     except ValueError as error:
-        raise UserError(f"--ratio {ratio}: {error}.") from None
-    method.masking = masking
+        raise UserError(f"--ratio {ratio}: {error}") from None
+    method.masking = replace(method.masking, ratio=ratio, ratio_end=None)
 
 
-def _read(paths: Sequence[Path], size: tuple[int, int], data: dict[str, Any]) -> list[np.ndarray]:
-    """Films as the run saw them in its validation.
+def _read(paths: Sequence[Path], trained: Trained | None) -> tuple[list[np.ndarray], list[str]]:
+    """Films as the run saw them in its validation, and a sentence for each that cannot be read.
 
-    Raises:
-        UserError: With a sentence for each that cannot be read.
+    Without a run the films are only read, so that all that is wrong with a command is told at once.
     """
-    from xrayssl.data.augment import Augment
-    from xrayssl.data.radiograph import read, window
-    from xrayssl.data.transforms import evaluation, prepare
+    from xrayssl.data.radiograph import read
 
-    kind, limits = data.get("window", "voi"), tuple(data.get("limits", (0.0, 100.0)))
-    known = data.get("augment") or {}
-    prepared = partial(prepare, Augment(trim=bool(known.get("trim")), clahe=bool(known.get("clahe"))))
-    view, views, problems = evaluation(size, bool(known.get("circle"))), [], []
+    data = trained.data if trained else {"first_frame": True}
+    view = _view(trained) if trained else None
+    views, problems = [], []
     for path in paths:
         try:
-            raw = read(path, voi=kind == "voi", first_frame=bool(data.get("first_frame")))
-            views.append(view(prepared(window(raw, kind, limits)), seed=0))
+            raw = read(path, voi=data.get("window", "voi") == "voi", first_frame=bool(data.get("first_frame")))
+            views += [view(raw)] if view else []
         except UserError as error:
             problems += error.messages
-    _refuse(problems)
-    return views
+    return views, problems
+
+
+def _view(trained: Trained) -> Callable[[Radiograph], np.ndarray]:
+    """How the run made its validation films of what it read."""
+    from xrayssl.data.augment import Augment
+    from xrayssl.data.radiograph import window
+    from xrayssl.data.transforms import evaluation, prepare
+
+    kind, limits = trained.data.get("window", "voi"), tuple(trained.data.get("limits", (0.0, 100.0)))
+    known = trained.data.get("augment") or {}
+    augment = Augment(trim=bool(known.get("trim")), clahe=bool(known.get("clahe")))
+    view = evaluation(trained.method.backbone.img_size, bool(known.get("circle")))
+    return lambda raw: view(prepare(augment, window(raw, kind, limits)), seed=0)
 
 
 def _names(images: Sequence[Path], out: Path) -> list[Path]:
@@ -203,12 +240,13 @@ def _names(images: Sequence[Path], out: Path) -> list[Path]:
     return [out / f"{name}-reconstruction.png" for name in taken]
 
 
-def _draw(path: Path, method: Reconstructing, view_HW: np.ndarray, seed: int) -> None:
+def _draw(path: Path, film: str, method: Any, view_HW: np.ndarray, seed: int) -> None:
     import cv2
     import torch
 
-    from xrayssl.callbacks.reconstructions import ROWS, captioned, reconstruction_sheet
+    from xrayssl.callbacks.reconstructions import reconstruction_picture
 
     image_BCHW = torch.from_numpy(view_HW).expand(1, method.backbone.in_chans, -1, -1)
-    if not cv2.imwrite(str(path), captioned(reconstruction_sheet(method, image_BCHW, seed), ROWS)):
+    title = [film if len(film) <= LONGEST else f"{film[: LONGEST // 2]}...{film[-(LONGEST // 2) :]}"]
+    if not cv2.imwrite(str(path), reconstruction_picture(method, image_BCHW, seed, side=SIDE, title=title)):
         raise UserError(f"{path}: the picture cannot be written there.")

@@ -125,7 +125,8 @@ def anchor(config: Any) -> None:
         file = config.get(f"model.init_args.{name}")
         if file is not None and Path(file).expanduser().exists():
             config[f"model.init_args.{name}"] = absolute(file)
-    for one in config.get("model.init_args.masking.plus") or []:
+    further = config.get("model.init_args.masking.plus") or []
+    for one in (part.get("init_args", part) for part in further):
         if one.get("path") is not None:
             one["path"] = absolute(one["path"])
 

@@ -103,8 +103,8 @@ class PrincipalComponents(Target):
         super().__init__(patch, channels)
         if not 1 <= components <= self.width:
             raise UserError(
-                f"model.pca_components: a patch of {patch[0]} x {patch[1]} px has 1 to {self.width} components, "
-                f"not {components}."
+                f"--model.pca_components: a patch of {patch[0]} x {patch[1]} px has 1 to {self.width} components, "
+                f"not {components}; set a number in that range."
             )
         self.register_buffer("mean_P", torch.full((self.width,), torch.nan))
         self.register_buffer("axes_PK", torch.full((self.width, components), torch.nan))
@@ -136,9 +136,10 @@ class PrincipalComponents(Target):
             RuntimeError: If the components have been neither fitted nor loaded.
         """
         if not self._fitted and self.mean_P.isnan().any():
-            raise RuntimeError("the principal components are not fitted yet: call target.fit, or train by a Trainer")
+            raise RuntimeError("The principal components are not fitted yet: call target.fit, or train by a Trainer.")
         self._fitted = True
-        return (super().forward(image_BCHW, hidden_BM) - self.mean_P) @ self.axes_PK
+        with torch.autocast(image_BCHW.device.type, enabled=False):  # a target is not rounded
+            return (super().forward(image_BCHW, hidden_BM) - self.mean_P) @ self.axes_PK
 
     def picture(self, prediction_BMP: Tensor, image_BCHW: Tensor, hidden_BM: Tensor) -> Tensor:
         """The pixels that the coefficients describe; what other components hold is lost."""
@@ -199,4 +200,4 @@ def _check_fit(theirs: Backbone, ours: Backbone) -> None:
     wrong = [(words.format(there), words.format(here)) for words, (there, here) in facts.items() if there != here]
     if wrong:
         there, here = (", ".join(part) for part in zip(*wrong, strict=True))
-        raise UserError(f"model.tokenizer works on {there}, the model on {here}; train one that fits (dvae_chest).")
+        raise UserError(f"--model.tokenizer works on {there}, the model on {here}; train one that fits (dvae_chest).")

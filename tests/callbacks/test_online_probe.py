@@ -101,12 +101,15 @@ def test_other_labelled_films_can_be_given(tmp_path):
     assert callback._data.img_size == (32, 32)
 
 
-def test_a_cap_takes_whole_patients_in_an_order_that_more_films_do_not_change():
+@pytest.mark.parametrize("most", range(2, 30))
+def test_a_cap_takes_whole_patients_in_an_order_that_more_films_do_not_change(most):
     manifest = data(60).manifest
-    few, more = (set(chosen(manifest, "train", most)) for most in (8, 20))
-    assert (len(few), len(more)) == (8, 20)
-    assert few < more
-    assert set(chosen(manifest, "train", None)) == set(manifest.rows("train"))
+    patients = manifest.table["patient"]
+    few, more, all_rows = (set(chosen(manifest, "train", cap)) for cap in (most, 2 * most, None))
+    assert few <= more <= all_rows == set(manifest.rows("train"))
+    largest = patients[sorted(all_rows)].value_counts().max()
+    assert most - largest < len(few) <= most
+    assert all(set(patients.index[patients == name]) & all_rows <= few for name in patients[sorted(few)])
 
 
 def test_films_without_labels_are_refused(tmp_path):

@@ -3,27 +3,49 @@ import timm
 import torch
 from layouts import colours, grid, resnet, same, vit, vit_grid, written
 from timm.layers import resample_abs_pos_embed, resample_patch_embed
+from torch.nn import functional as F
 
 from xrayssl import handoff
 from xrayssl.backbone import Backbone
 from xrayssl.errors import UserError
 
 NETWORK, FEATURES = resnet()
+NORM = ("running_mean", "running_var", "weight", "bias")
 
 
-def test_colour_is_folded_so_that_a_grey_film_gives_what_it_gave_in_three_channels(tmp_path):
-    tensors, film = vit(), colours()[:, :1]
-    ours, report = grid(tensors, tmp_path, "vit_tiny_patch16_224", film)
-    assert same(ours, vit_grid(tensors, film.expand(-1, 3, -1, -1)))
+IMAGENET = [torch.tensor(values)[:, None, None] for values in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))]
+
+
+def grey():
+    """Raw grey films of 0-1, and the same in three channels, each normalised as ImageNet's networks are fed."""
+    film = torch.rand(2, 1, 32, 32, generator=torch.Generator().manual_seed(4))
+    return film, (film - IMAGENET[0]) / IMAGENET[1]
+
+
+def folded(tensors, folder, network):
+    backbone = Backbone(network, 32)
+    report, _ = handoff.load(backbone, written(folder, tensors))
+    return backbone.eval(), str(report)
+
+
+def test_colour_is_folded_so_that_a_grey_film_gives_what_its_three_normalised_channels_gave(tmp_path):
+    tensors, (film, channels) = vit(), grey()
+    backbone, report = folded(tensors, tmp_path, "vit_tiny_patch16_224")
+    with torch.no_grad():
+        assert same(backbone(backbone.normalize(film)), vit_grid(tensors, channels))
     assert "patch_embed.proj folded from 3 input channels to 1 by their sum" in report
     assert "mean 0.449 and std 0.226: ImageNet's" in report
 
 
-def test_colour_is_folded_for_a_cnn(tmp_path):
-    film = colours()[:, :1]
-    ours, report = grid(NETWORK.state_dict(), tmp_path, "resnet18", film)
+def test_colour_is_folded_for_a_cnn_whose_norm_takes_the_shift(tmp_path):
+    (film, channels), tensors = grey(), dict(NETWORK.state_dict())
+    backbone, report = folded(tensors, tmp_path, "resnet18")
     with torch.no_grad():
-        assert same(ours, FEATURES(film.expand(-1, 3, -1, -1)))
+        ours = backbone.network.bn1(backbone.network.conv1(backbone.normalize(film)))
+        mean, variance, weight, bias = (tensors[f"bn1.{name}"] for name in NORM)
+        theirs = F.conv2d(channels, tensors["conv1.weight"], stride=2, padding=3)
+        theirs = F.batch_norm(theirs, mean, variance, weight, bias)
+    assert same(ours[..., 2:-2, 2:-2], theirs[..., 2:-2, 2:-2])  # at the border either pads zeros of its own
     assert "conv1 folded" in report
 
 

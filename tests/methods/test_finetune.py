@@ -105,6 +105,28 @@ def test_validation_films_that_define_no_auroc_stop_the_run_at_once(tmp_path, sh
         )
 
 
+@pytest.mark.parametrize("early", [True, False])
+def test_a_limit_that_leaves_no_auroc_is_named_before_anything_is_learned(early, tmp_path, shoulder, monkeypatch):
+    table, val = shoulder.manifest.table, shoulder.manifest.rows("val")
+    table.loc[val, shoulder.classes] = 0.0
+    table.loc[val[-1], shoulder.classes[0]] = 1.0
+    shoulder.batch_size, learned = 2, []
+    method = Finetune(shoulder.classes, "multilabel", backbone="resnet18", img_size=32)
+    monkeypatch.setattr(method, "on_train_batch_start", lambda *_: learned.append(1), raising=False)
+    if not early:
+        monkeypatch.setattr(method, "on_train_start", lambda: None)
+    fit = {"max_epochs": 1, "limit_train_batches": 1, "limit_val_batches": 1, **QUIET}
+    with pytest.raises(UserError, match=rf"first 2 of {len(val)} .*Raise --trainer.limit_val_batches"):
+        Trainer(default_root_dir=tmp_path, **fit).fit(method, datamodule=shoulder)
+    assert bool(learned) != early
+
+
+def test_a_training_that_never_validates_needs_no_auroc(tmp_path, shoulder):
+    shoulder.manifest.table[shoulder.classes] = 0.0
+    method = Finetune(shoulder.classes, "multilabel", backbone="resnet18", img_size=32)
+    Trainer(default_root_dir=tmp_path, max_steps=1, **QUIET).fit(method, datamodule=shoulder)
+
+
 def test_validation_and_test_score_studies_where_the_data_say_so(tmp_path, shoulder):
     table, train = shoulder.manifest.table, shoulder.manifest.rows("train")
     label = shoulder.manifest.labels().argmax(axis=1)

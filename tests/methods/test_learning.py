@@ -39,7 +39,7 @@ def mae(data, **kwargs):
 
 def cross(data, **kwargs):
     schedule = Masking(0.5, ratio_end=0.75, kind="block")
-    return mae(data, decoder="cross", decode_fraction=0.5, masking=schedule, **kwargs)
+    return mae(data, decoder="cross", decode_fraction=0.5, decoder_fusion=True, masking=schedule, **kwargs)
 
 
 def components(data, **kwargs):

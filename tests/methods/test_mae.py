@@ -197,7 +197,8 @@ def test_a_perfect_prediction_reconstructs_the_film():
     assert mask.float().mean() == 0.75
 
 
-@pytest.mark.parametrize("kwargs", [{}, {"decoder": "cross"}, {"encoder_mask_tokens": True}])
+@pytest.mark.parametrize("kwargs", [{}, {"decoder": "cross"}, {"decoder": "cross", "decoder_fusion": True},
+                                    {"encoder_mask_tokens": True}])  # fmt: skip
 def test_visible_patches_pass_through_a_reconstruction_unchanged(kwargs):
     method, image = tiny(**kwargs), torch.randn(2, 1, 64, 64)
     filled, mask = method.reconstruct(image)
@@ -213,7 +214,7 @@ def test_a_reconstruction_sheet_has_four_rows_and_draws_the_same_masks_each_time
 
 
 def test_a_cnn_is_refused_with_a_network_that_would_do():
-    with pytest.raises(ValueError, match="take a ViT"):
+    with pytest.raises(UserError, match=r"--model\.backbone vit_small_patch16_224, or for a CNN .*spark_chest\)\.$"):
         MAEPretrain(backbone="resnet18", img_size=32)
 
 
@@ -257,20 +258,32 @@ def test_films_need_not_be_square_and_patches_not_of_16_pixels(name, size, decod
 @pytest.mark.parametrize("wrong", [{"decoder_depth": 0}, {"decoder_depth": 13}, {"decoder_width": 33}])
 @pytest.mark.parametrize("decoder", ["self", "cross"])
 def test_a_decoder_that_cannot_be_is_refused(decoder, wrong):
-    with pytest.raises(ValueError, match="decoder"):
+    with pytest.raises(UserError, match=r"--model\.decoder_"):
         tiny(decoder=decoder, **wrong)
 
 
 @pytest.mark.parametrize(("wrong", "said"), [
     ({"decode_fraction": 0.0}, "decode_fraction"), ({"decode_fraction": 1.5}, "decode_fraction"),
     ({"encoder_mask_tokens": True, "decoder": "cross"}, "decoder self"),
+    ({"decoder_fusion": True}, "decoder cross"),
     ({"encoder_mask_tokens": True, "decode_fraction": 0.5}, "decode_fraction 1"),
-    ({"target": "tokens"}, r"model\.tokenizer"), ({"tokenizer": "run"}, r"model\.tokenizer"),
+    ({"target": "tokens"}, r"model\.tokenizer RUN.*dvae_chest"),
+    ({"tokenizer": "run"}, "not norm_pixels; leave it out or set the target"),
     ({"masking": Masking(0.75, ratio_end=0.99)}, "hides 16 of 16"),
 ])  # fmt: skip
 def test_options_that_do_not_go_together_are_refused(wrong, said):
-    with pytest.raises(ValueError, match=said):
+    with pytest.raises(UserError, match=said):
         tiny(**wrong)
+
+
+def test_every_option_that_cannot_be_is_told_at_once_in_whole_sentences():
+    wrong = {"decoder_depth": 13, "decoder_width": 100, "decoder_heads": 16, "decode_fraction": 2.0, "target": "pca"}
+    with pytest.raises(UserError) as caught:
+        tiny(**wrong, pca_components=999, masking=Masking(0.999))
+    told = caught.value.messages
+    keys = ("decode_fraction", "decoder_depth", "decoder_width", "masking.ratio", "pca_components")
+    assert [sentence.split(" ")[0].rstrip(":") for sentence in told] == [f"--model.{key}" for key in keys]
+    assert all(sentence.endswith(".") for sentence in told)
 
 
 def test_a_tokenizer_for_another_size_is_refused_when_the_model_is_made(tmp_path):

@@ -4,7 +4,7 @@ from types import SimpleNamespace
 import pytest
 import timm
 import torch
-from lightning.pytorch import Trainer
+from lightning.pytorch import Callback, Trainer
 from phantoms import small
 from torch import nn
 
@@ -155,6 +155,41 @@ def test_what_is_handed_off_is_a_plain_network_whose_statistics_fit_whole_films(
     assert spread == pytest.approx(1, abs=0.1)
 
 
+def test_averaged_weights_are_handed_off_with_statistics_of_whole_films(tmp_path):
+    seen, method = {}, tiny(ema=0.9, optim=Optim(lr=1e-2, warmup_epochs=0))
+
+    class Watch(Callback):
+        def on_train_epoch_end(self, trainer, pl_module):
+            with pl_module.averaged():
+                seen.update({name: value.clone() for name, value in pl_module.state_dict().items()})
+
+    trainer = Trainer(default_root_dir=str(tmp_path), max_epochs=1, callbacks=[Watch()], **QUIET)
+    trainer.fit(method, datamodule=films()[1])
+    found = method.state_dict()
+    assert all(torch.equal(found[name], seen[name]) for name, _ in method.named_parameters())
+    assert not torch.equal(found["backbone.network.bn1.running_mean"], seen["backbone.network.bn1.running_mean"])
+
+
+def test_a_probe_beside_the_training_sees_the_statistics_that_would_be_handed_off_and_changes_nothing():
+    method, image = tiny(), torch.rand(4, 1, 64, 64)
+    before = {name: value.clone() for name, value in method.state_dict().items()}
+    with method.handed([image]):
+        inside = method.backbone.network.bn1.running_mean.clone()
+    expected = method.backbone.network.conv1(method.backbone.normalize(image)).mean(dim=(0, 2, 3))
+    torch.testing.assert_close(inside, expected, rtol=1e-4, atol=1e-5)
+    assert all(torch.equal(value, before[name]) for name, value in method.state_dict().items())
+
+
+@pytest.mark.filterwarnings("ignore:It is recommended to use `self.log")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # fork in a process with threads
+@pytest.mark.filterwarnings("ignore:Grad strides do not match")  # of depthwise kernels, a matter of speed
+def test_networks_with_layers_beside_the_way_train_on_two_processes(tmp_path):
+    method, data = tiny("convnext_atto"), films(12)[1]
+    data.batch_size = 1
+    Trainer(default_root_dir=str(tmp_path), max_epochs=1, limit_train_batches=3, devices=2, strategy="ddp_fork",
+            **QUIET).fit(method, datamodule=data)  # fmt: skip
+
+
 def test_recalibrated_statistics_are_the_mean_over_batches_and_nothing_else_changes():
     network = nn.Sequential(nn.BatchNorm2d(2), nn.Dropout(0.5))
     pool_batch_norms(network)
@@ -244,12 +279,12 @@ def test_cells_and_networks_that_do_not_fit_are_refused_in_a_sentence(options, w
 
 @pytest.mark.parametrize("options", [{"side": 32}, {"ratio": 0.01}])
 def test_a_ratio_that_leaves_nothing_to_see_or_predict_is_refused(options):
-    with pytest.raises(ValueError, match="some must be hidden"):
+    with pytest.raises(UserError, match=r"--model\.masking\.ratio: .*some must be hidden"):
         tiny(**options)
 
 
 def test_a_decoder_too_narrow_to_be_halved_is_refused():
-    with pytest.raises(ValueError, match="too small to be halved"):
+    with pytest.raises(UserError, match=r"--model\.decoder_width: .*too small to be halved 3 times; set 64 or more"):
         MaskedCNNPretrain(backbone="resnet18", img_size=64, decoder_width=32)
 
 

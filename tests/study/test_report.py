@@ -13,7 +13,7 @@ from PIL import Image
 
 from xrayssl.errors import UserError
 from xrayssl.intervals import evaluate
-from xrayssl.study.figures import curve_panels, ticks
+from xrayssl.study.figures import LEFT, RIGHT, WIDTH, curve_panels, heights, short, ticks
 from xrayssl.study.films import choose
 from xrayssl.study.markup import Markup, element
 from xrayssl.study.report import report_command, write_report
@@ -183,6 +183,51 @@ def test_a_multilabel_film_is_right_only_if_every_known_finding_is():
 def test_ticks_are_round_and_span_the_numbers():
     assert ticks(0.63, 0.94) == [0.6, 0.7, 0.8, 0.9, 1.0]
     assert ticks(3.0, 3.0)[0] < 3 < ticks(3.0, 3.0)[-1]
+
+
+def probed(folder):
+    """A run of three epochs that was probed before the first and after each."""
+    run, rows = make_run(folder), [{"step": 0, "probe/films": 120, "probe/linear_auroc": 0.914}]
+    for epoch, auroc in enumerate((0.915, 0.918, 0.8467)):
+        rows += [{"epoch": epoch, "step": 8 * epoch + 7, "lr": 9.375e-6, "probe/linear_auroc": auroc}]
+    pd.DataFrame(rows).to_csv(run / "metrics.csv", index=False)
+    return run
+
+
+def test_the_summary_says_what_the_probe_did_and_on_how_many_films(tmp_path):
+    page = write_report([probed(tmp_path)], tmp_path / "page.html").read_text()
+    assert "on 120 probe films went from 0.914 to 0.847 (linear probe), counted from before the training." in page
+    assert "Linear probe, AUROC, 120 films" in page and ">films<" not in page
+
+
+def test_what_was_measured_before_the_training_stands_at_0_with_a_tick(tmp_path):
+    panel = curve_panels(pd.read_csv(probed(tmp_path) / "metrics.csv"), ["probe"])["linear_auroc"]
+    assert f'points="{LEFT:.1f},' in panel and f'x="{LEFT}" y="201" text-anchor="middle">0<' in panel
+    assert f'<circle cx="{LEFT}"' in panel and 'class="probe before"' in panel
+
+
+@pytest.mark.parametrize(("measure", "low", "high"), [("auroc", 0.846, 0.848), ("knn_auroc", 0.995, 0.999)])
+def test_a_small_change_of_an_auroc_is_drawn_small(measure, low, high):
+    axis = heights(measure, low, high)
+    assert axis[-1] - axis[0] >= 0.0999 and axis[0] < low and high < axis[-1] <= 1
+
+
+def test_a_small_change_of_a_loss_is_drawn_small_and_a_large_one_as_before():
+    assert heights("loss", 1.05, 1.051)[-1] - heights("loss", 1.05, 1.051)[0] >= 0.05
+    assert heights("auroc", 0.63, 0.94) == ticks(0.63, 0.94)
+
+
+@pytest.mark.parametrize(("value", "text"), [(0.8467, "0.847"), (9.375e-6, "9.4e-6"), (-1.23e12, "-1.2e12")])
+def test_labels_of_lines_are_short_enough_for_the_margin(value, text):
+    assert short(value) == text
+    assert len(f"train {text}") * 8 <= RIGHT + 4 and WIDTH - LEFT - RIGHT > 200  # 8 px: bold DejaVu Sans
+
+
+def test_the_map_of_visible_patches_says_what_black_and_white_mean(tmp_path):
+    run = make_run(tmp_path)
+    grey(run / "figures/visible-epoch0000.png")
+    page = write_report([run], tmp_path / "page.html").read_text()
+    assert "black is never, white is as often as the most visible patch" in page
 
 
 def test_a_long_curve_is_thinned_and_keeps_its_ends():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
@@ -33,12 +33,16 @@ def parts(trainer: Trainer, model: LightningModule, who: str) -> tuple[Method, X
 
 
 def some(manifest: Manifest, rows: np.ndarray, most: int | None) -> np.ndarray:
-    """All of some rows, or the films of the patients whose names' hashes come first."""
+    """All of some rows, or those of the patients whose names' hashes come first, whole patients, as many as fit (of the
+    very first, some films, if it has more)."""
     if most is None or len(rows) <= most:
         return rows
     patients = manifest.table["patient"].to_numpy(object)[rows]
-    place = [hashlib.sha256(str(patient).encode()).hexdigest() for patient in patients]
-    return np.sort(rows[np.argsort(place, kind="stable")[:most]])
+    place = np.array([hashlib.sha256(str(patient).encode()).hexdigest() for patient in patients])
+    order = np.argsort(place, kind="stable")
+    cut = place[order[most]]  # of the first patient that does not fit
+    fits = int(np.searchsorted(place[order], cut))
+    return np.sort(rows[order[: fits or most]])
 
 
 def by_the_first(trainer: Trainer, measure: Callable[[], Figures]) -> Figures:
@@ -64,17 +68,18 @@ class _Refused(list[str]):
 
 
 @contextmanager
-def frozen(trainer: Trainer, model: Method) -> Iterator[None]:
-    """Within it, the averaged weights are in place, in evaluation, without gradients, at the training's precision;
-    random numbers and modes are afterwards what they were."""
+def frozen(trainer: Trainer, model: Method, films: Iterable[Tensor]) -> Iterator[None]:
+    """Within it, the network is as it would be handed on, in evaluation, without gradients, at the training's
+    precision; random numbers, weights and modes are afterwards what they were.
+
+    Args:
+        trainer: Of the training.
+        model: That is trained.
+        films: Batches of films, uint8 (B, C, H, W), for what is measured on whole films before a hand-off.
+    """
     devices = [model.device] if model.device.type == "cuda" else []
-    with (
-        torch.random.fork_rng(devices=devices),
-        model.averaged(),
-        _evaluating(model),
-        trainer.precision_plugin.forward_context(),
-        torch.no_grad(),
-    ):
+    quietly, as_trained = torch.random.fork_rng(devices=devices), trainer.precision_plugin.forward_context()
+    with quietly, as_trained, torch.no_grad(), model.handed(films), _evaluating(model):
         yield
 
 

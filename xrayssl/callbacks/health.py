@@ -107,10 +107,10 @@ class RepresentationHealth(Callback):
         return figures
 
     def _figures(self, trainer: Trainer, model: Method) -> Health:
-        with frozen(trainer, model):
-            if not self._views:
-                batches = [batch["views"] for batch in self._data.central(self._rows, beside=2)]
-                self._views = [torch.cat(same) for same in zip(*batches, strict=True)]
+        if not self._views:
+            batches = [batch["views"] for batch in self._data.central(self._rows, beside=2)]
+            self._views = [torch.cat(same) for same in zip(*batches, strict=True)]
+        with frozen(trainer, model, self._views[0].split(self._data.batch_size)):
             film_ND, *views = (features(model, view_NCHW, self._data.batch_size) for view_NCHW in self._views)
             compared_NE = model.project(film_ND.to(model.device))
             return health(film_ND, views[0], views[1], None if compared_NE is None else compared_NE.cpu())

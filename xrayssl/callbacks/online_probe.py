@@ -30,8 +30,8 @@ class OnlineProbe(Callback):
 
     Args:
         every: Epochs between two probes. One comes before the training, another at its end.
-        films: Most films of each of the two splits; null takes all. Patients are taken in the order of a hash of their
-            names.
+        films: Most films of each of the two splits; null takes all. Patients are taken whole, in the order of a hash of
+            their names.
         corpora: Labelled films, as --data.corpora, with the split that a stage has which is given no other; null takes
             those that are trained on. What --data says of reading, preparing and excluding holds for them too.
         labels: Classes of those corpora to probe for; null takes all.
@@ -119,9 +119,9 @@ class OnlineProbe(Callback):
         return by_the_first(trainer, lambda: self._probe(trainer, model))
 
     def _probe(self, trainer: Trainer, model: Method) -> Probe:
-        with frozen(trainer, model):
-            if not self._images:
-                self._read()
+        if not self._images:
+            self._read()
+        with frozen(trainer, model, self._images[0].split(self._data.batch_size)):
             bank_ND, query_MD = (self._features(model, images) for images in self._images)
         manifest = self._data.manifest
         assert manifest.task is not None
@@ -138,7 +138,8 @@ class OnlineProbe(Callback):
 
 
 def chosen(manifest: Manifest, split: str, most: int | None) -> np.ndarray:
-    """Rows of labelled films of a split: all, or the films of the patients whose names' hashes come first.
+    """Rows of labelled films of a split: all, or those of the patients whose names' hashes come first, whole patients,
+    as many as fit (of the very first, some films, if it has more).
 
     Raises:
         UserError: If there are none.

@@ -17,6 +17,7 @@ Tensors = dict[str, Tensor]
 # What wrapping a network adds to its names: DistributedDataParallel, torch.compile, FSDP and its checkpointing.
 WRAPPERS = {"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}
 COUNTER = "num_batches_tracked"
+DEEPEST = 64  # containers within containers that are looked into
 
 
 def unchanged(tensors: Tensors) -> Tensors:
@@ -147,14 +148,15 @@ class File:
                 yield Found(prefix, naming)
 
 
-def _flatten(value: Any, words: tuple[str, ...], seen: set[int]) -> Iterator[tuple[str, Tensor]]:
-    """Tensors in nested containers, each container once: a file may hold one within itself."""
+def _flatten(value: Any, words: tuple[str, ...], seen: set[int], depth: int = 0) -> Iterator[tuple[str, Tensor]]:
+    """Tensors in nested containers, each container once: a file may hold one within itself, or hundreds in a row."""
     if isinstance(value, Tensor):
         yield ".".join(words), value
-    elif isinstance(value, Mapping | list | tuple) and id(value) not in seen:
+    elif isinstance(value, Mapping | list | tuple) and id(value) not in seen and depth < DEEPEST:
         seen.add(id(value))
         for key, item in value.items() if isinstance(value, Mapping) else enumerate(value):
-            yield from _flatten(item, (*words, *(word for word in str(key).split(".") if word not in WRAPPERS)), seen)
+            more = (word for word in str(key).split(".") if word not in WRAPPERS)
+            yield from _flatten(item, (*words, *more), seen, depth + 1)
 
 
 def _distinct(name: list[str], prefix: list[str]) -> str:

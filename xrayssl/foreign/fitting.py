@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,11 +25,15 @@ class Fitting:
     Args:
         backbone: To fill.
         tensors: With timm's names; changed in place.
+        mean: Of each input channel, scaled to 0-1, that the tensors were trained with; empty if nobody knows.
+        std: Likewise.
         notes: One sentence per thing done.
     """
 
     backbone: Backbone
     tensors: Tensors
+    mean: Sequence[float] = ()
+    std: Sequence[float] = ()
     notes: list[str] = field(default_factory=list)
 
     @property
@@ -71,14 +75,39 @@ class Fitting:
                 self.tensors[name] = given.reshape(wanted.shape)
 
     def channels(self) -> None:
-        """Sums the input channels of the first convolution for grey films (timm's rule), or spreads a grey one."""
+        """Folds the input channels of the first convolution into one for grey films, or spreads a grey one.
+
+        Grey films get the features that they have in three channels, each normalised in its own way: what that adds to
+        every place goes into the convolution's bias or its batch norm's mean (but not beyond the film's border, where
+        either network pads zeros of its own).
+        """
         first = getattr(self.network, "pretrained_cfg", {}).get("first_conv")
         weight, wanted = self.tensors.get(f"{first}.weight"), self.backbone.in_chans
         if weight is None or weight.ndim != 4 or weight.shape[1] == wanted or 1 not in (weight.shape[1], wanted):
             return
+        if len(self.mean) == weight.shape[1] and wanted == 1:
+            weight = self._normalised_alike(str(first), weight.float())
         total = weight.float().sum(dim=1, keepdim=True)
         self.tensors[f"{first}.weight"] = total.expand(-1, wanted, -1, -1) / wanted
         self.notes.append(f"{first} folded from {weight.shape[1]} input channels to {wanted} by their sum")
+
+    def _normalised_alike(self, first: str, weight_OIkk: Tensor) -> Tensor:
+        """Weights for channels that are normalised by the mean of the means and of the deviations."""
+        mean_I, std_I = (torch.tensor(list(values)) for values in (self.mean, self.std))
+        shift_O = (weight_OIkk.sum(dim=(2, 3)) * ((mean_I.mean() - mean_I) / std_I)).sum(dim=1)
+        mean_O = self._after(first, "running_mean", len(shift_O))
+        if f"{first}.bias" in self.tensors:
+            self.tensors[f"{first}.bias"] = self.tensors[f"{first}.bias"] + shift_O
+        elif mean_O is not None:
+            self.tensors[mean_O] = self.tensors[mean_O] - shift_O
+        return weight_OIkk * (std_I.mean() / std_I)[:, None, None]
+
+    def _after(self, first: str, kind: str, length: int) -> str | None:
+        """The name of what the layer after the first convolution has of this kind."""
+        names = list(self.network.state_dict())
+        following = names[names.index(f"{first}.weight") + 1 :][:5]
+        found = [name for name in following if name.endswith(kind) and len(self.tensors.get(name, ())) == length]
+        return found[0] if found else None
 
     def patches(self) -> None:
         """Resamples the patch embedding so that a resized patch gives the same token (FlexiViT, Beyer et al. 2023)."""

@@ -6,7 +6,7 @@ import logging
 import math
 import os
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any, ClassVar
@@ -74,7 +74,7 @@ class Method(LightningModule):
         super().__init__()
         self.backbone = Backbone(backbone, img_size, in_chans, drop_path, pretrained=init_from == "timm")
         self.init_from = init_from
-        self.optim = optim
+        self.optim, self.drop_path = optim, drop_path
         self.parents: list[dict[str, Any]] = []
         self.ema = ema
         self.grad_checkpointing = grad_checkpointing
@@ -174,6 +174,16 @@ class Method(LightningModule):
             if self._averaging and not before:
                 self._averaging.hide(self)
 
+    @contextmanager
+    def handed(self, films: Iterable[Tensor]) -> Iterator[None]:
+        """Within it the backbone is what would be handed on now, as far as films tell; the training does not notice.
+
+        Args:
+            films: Batches of whole films as they come from the data, for methods whose backbone has yet to see some.
+        """
+        with self.averaged():
+            yield
+
     def configure_optimizers(self) -> Any:
         """AdamW over the trainable parameters with its schedule per step.
 
@@ -232,7 +242,8 @@ class Method(LightningModule):
     def _settings(self) -> dict[str, Any]:
         """What must stay the same while a run goes on."""
         optim = {f"model.optim.{name}": value for name, value in asdict(self.optim).items()}
-        return {**optim, "model.ema": self.ema, "seed_everything": int(os.environ.get("PL_GLOBAL_SEED", 0))}
+        ours = {"model.ema": self.ema, "model.drop_path": self.drop_path}
+        return {**optim, **ours, "seed_everything": int(os.environ.get("PL_GLOBAL_SEED", 0))}
 
     def _unlike(self, header: Mapping[str, Any]) -> list[str]:
         """What a fit that is resumed would do otherwise than it began."""

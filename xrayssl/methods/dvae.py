@@ -90,6 +90,11 @@ class DVAE(Method):
         painted_BCHW = self.codes.decode(self.codes.one_hot(code_Bhw)).float()
         return painted_BCHW, torch.zeros_like(painted_BCHW, dtype=torch.bool)
 
+    def _settings(self) -> dict[str, Any]:
+        """Also how the codes are learned."""
+        names = ("temperature", "temperature_end", "anneal", "kl_weight")
+        return {**super()._settings(), **{f"model.{name}": getattr(self, name) for name in names}}
+
     def on_validation_epoch_start(self) -> None:
         """Counts the codes in use anew."""
         self.used_K.zero_()

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
+import numpy as np
 import pandas as pd
 import torch
 from lightning.pytorch.utilities import rank_zero_info
@@ -82,6 +83,23 @@ class Finetune(Method):
         """Logs the loss and keeps the predictions."""
         self._evaluate("test", batch)
 
+    def on_train_start(self) -> None:
+        """Looks at the labels of the films that will be validated, before anything is learned.
+
+        Raises:
+            UserError: If they define no AUROC; see `on_validation_epoch_end`.
+        """
+        trainer: Any = self.trainer
+        data: Any = getattr(trainer, "datamodule", None)
+        learned = trainer.estimated_stepping_batches * trainer.accumulate_grad_batches
+        validated = learned >= trainer.val_check_batch * (trainer.check_val_every_n_epoch or 1)
+        films = sum(trainer.num_val_batches) * getattr(data, "batch_size", 0) * trainer.world_size
+        if not films or not validated or trainer.fast_dev_run or not hasattr(data, "manifest"):
+            return
+        label_NK = data.manifest.labels()[data.manifest.rows("val")]
+        if not _defined(label_NK[:films]):
+            raise self._undefined(min(films, len(label_NK)))
+
     def on_validation_epoch_end(self) -> None:
         """Logs the macro AUROC over the classes that the validation films (or studies) define; it selects the
         checkpoint.
@@ -94,10 +112,7 @@ class Finetune(Method):
         auroc_K = torch.tensor([auroc(p, y) for p, y in zip(scored.probability.T, scored.label.T, strict=True)])
         trial = self.trainer.sanity_checking or self.trainer.fast_dev_run  # type: ignore[attr-defined]
         if auroc_K.isnan().all() and self.trainer.state.fn == "fit" and not trial:
-            raise UserError(
-                f"The {len(films.index)} validation films define no AUROC, which selects the checkpoint: no class has "
-                "films with and without it. Give --data.val a larger share."
-            )
+            raise self._undefined(len(films.index))
         self.log("val/auroc", auroc_K.nanmean(), prog_bar=True)
         if self.trainer.state.fn == "validate":
             self._write(films, "val")
@@ -134,6 +149,18 @@ class Finetune(Method):
             problems.append(f"The checkpoint names {names[0]}; these data have {names[1]}. Choose with --data.labels.")
         return problems
 
+    def _undefined(self, films: int) -> UserError:
+        """The refusal of so many validation films, which names what keeps others away."""
+        manifest = self.trainer.datamodule.manifest  # type: ignore[attr-defined]
+        label_NK = manifest.labels()[manifest.rows("val")]
+        limited = films < len(label_NK) and _defined(label_NK)
+        which = f"first {films} of {len(label_NK)}" if limited else str(films)
+        remedy = "Raise --trainer.limit_val_batches." if limited else "Give --data.val a larger share."
+        return UserError(
+            f"The {which} validation films define no AUROC, which selects the checkpoint: no class has films with and "
+            f"without it. {remedy}"
+        )
+
     def _evaluate(self, stage: str, batch: Batch) -> None:
         logits_BK = self(self.backbone.normalize(batch["image"]))
         self._log(stage, {"loss": self._loss(logits_BK, batch["label"])}, batch)
@@ -168,3 +195,8 @@ class Finetune(Method):
                 logits_BK[known_BK], label_BK[known_BK], reduction="none"
             )
         return terms.sum() / max(1, terms.numel())
+
+
+def _defined(label_NK: np.ndarray) -> bool:
+    """Whether films with and without a class are known, of any class."""
+    return bool(((label_NK == 1).any(axis=0) & (label_NK == 0).any(axis=0)).any())

@@ -9,8 +9,9 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from xrayssl import handoff, targets, tokenizer
+from xrayssl import decoders, handoff, targets, tokenizer
 from xrayssl.decoders import CrossDecoder, MaskedDecoder, sincos_positions, xavier
+from xrayssl.errors import noting, refuse
 from xrayssl.masking import Masking, mask_of
 from xrayssl.methods.base import Batch, Method
 from xrayssl.patches import patchify, unpatchify
@@ -33,6 +34,8 @@ class MAEPretrain(Method):
         decoder_heads: Its attention heads.
         decode_fraction: Share of the hidden patches that a training step predicts, drawn at random, in (0, 1] (Fu et
             al. 2024, section 3.2; meant for "cross", whose predictions do not depend on each other).
+        decoder_fusion: For "cross": each block of the decoder asks its own weighted sum of what all blocks of the
+            encoder gave, instead of the last one's tokens (Fu et al. 2024, section 3.3).
         encoder_mask_tokens: The encoder sees a learned token in place of each hidden patch, as in He et al. 2021,
             table 1c: slower, and worse there.
         target: What is predicted: "pixels", "norm_pixels" (standardised patch by patch), "pca" (the largest principal
@@ -42,9 +45,8 @@ class MAEPretrain(Method):
         **kwargs: See `Method`.
 
     Raises:
-        ValueError: If the backbone is no ViT, the ratio leaves nothing to see or to predict, or options do not go
-            together.
-        UserError: If a file cannot be used.
+        UserError: If the backbone is no ViT, the ratio leaves nothing to see or to predict, options do not go together,
+            or a file cannot be used: with every mistake at once.
     """
 
     networks: ClassVar[tuple[str, ...]] = ("ViT",)
@@ -62,6 +64,7 @@ class MAEPretrain(Method):
         decoder_depth: int = 8,
         decoder_heads: int = 16,
         decode_fraction: float = 1.0,
+        decoder_fusion: bool = False,
         encoder_mask_tokens: bool = False,
         target: targets.Kind = "norm_pixels",
         pca_components: int = 96,
@@ -69,14 +72,19 @@ class MAEPretrain(Method):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        _check(decoder, decode_fraction, encoder_mask_tokens, target, tokenizer)
-        self.patch, self.grid = self.backbone.patch_size, self.backbone.grid_size
-        masking.check(self.grid)
+        found = _mistakes(decoder, decode_fraction, decoder_fusion, encoder_mask_tokens)
+        found += [*_target_mistakes(target, tokenizer), *decoders.mistakes(decoder_width, decoder_depth, decoder_heads)]
         self.masking, self.decode_fraction, self.tokenizer = masking, decode_fraction, tokenizer
-        self.target = self._target(target, pca_components)
-        kind = CrossDecoder if decoder == "cross" else MaskedDecoder
-        sizes = (decoder_width, decoder_depth, decoder_heads)
-        self.decoder = kind(self.backbone.width, self.grid, self.target.width, *sizes)
+        with noting(found):
+            self.patch, self.grid = self.backbone.patch_size, self.backbone.grid_size
+            with noting(found):
+                masking.check(self.grid)
+            self.target = self._target(target, pca_components)
+        refuse(found)
+        self.decoder_fusion = decoder_fusion
+        sizes = (self.backbone.width, self.grid, self.target.width, decoder_width, decoder_depth, decoder_heads)
+        layers = 1 + len(self.backbone.network.blocks) if decoder_fusion else 0
+        self.decoder = CrossDecoder(*sizes, layers=layers) if decoder == "cross" else MaskedDecoder(*sizes)
         self.mask_token = nn.Parameter(torch.zeros(1, 1, self.backbone.width)) if encoder_mask_tokens else None
         if self.mask_token is not None:
             nn.init.normal_(self.mask_token, std=0.02)
@@ -101,7 +109,8 @@ class MAEPretrain(Method):
     def predict_hidden(self, image_BCHW: Tensor, visible_BV: Tensor, hidden_BM: Tensor) -> Tensor:
         """Predictions for hidden patches from the visible ones: prediction_BMP."""
         if self.mask_token is None:
-            return self.decoder(self.backbone.encode_visible(image_BCHW, visible_BV), visible_BV, hidden_BM)
+            encode = self.backbone.encode_layers if self.decoder_fusion else self.backbone.encode_visible
+            return self.decoder(encode(image_BCHW, visible_BV), visible_BV, hidden_BM)
         encoded_BSD = self.backbone.encode_masked(image_BCHW, visible_BV, hidden_BM, self.mask_token)
         assert isinstance(self.decoder, MaskedDecoder)
         return self.decoder.refine(encoded_BSD, visible_BV, hidden_BM)
@@ -142,7 +151,7 @@ class MAEPretrain(Method):
         channels = self.backbone.in_chans
         if kind == "pca":
             return targets.PrincipalComponents(self.patch, channels, components)
-        if self.tokenizer is not None:
+        if kind == "tokens" and self.tokenizer is not None:
             return targets.Tokens(self.patch, tokenizer.load(self.tokenizer), self.backbone)
         return (targets.NormPixels if kind == "norm_pixels" else targets.Target)(self.patch, channels)
 
@@ -174,19 +183,34 @@ def _some(hidden_BM: Tensor, fraction: float) -> Tensor:
     return hidden_BM.gather(1, order_BM[:, : max(1, round(fraction * hidden))].sort(dim=1).values)
 
 
-def _check(decoder: str, fraction: float, mask_tokens: bool, target: str, path: str | None) -> None:
+def _mistakes(decoder: str, fraction: float, fusion: bool, mask_tokens: bool) -> list[str]:
+    """A sentence for each choice of what is decoded, and from what, that cannot be."""
+    found = []
     if not 0 < fraction <= 1:
-        raise ValueError(f"decode_fraction is a share above 0 and up to 1, not {fraction}")
+        found.append(f"--model.decode_fraction must be a share above 0 and up to 1, not {fraction}.")
+    if fusion and decoder != "cross":
+        found.append(f"--model.decoder_fusion needs --model.decoder cross, not {decoder}.")
     if mask_tokens and (decoder != "self" or fraction < 1):
-        raise ValueError("encoder_mask_tokens goes with decoder self and decode_fraction 1")
-    if (target == "tokens") != (path is not None):
-        raise ValueError("the target tokens needs model.tokenizer, a run of DVAE, and other targets take none")
+        found.append("--model.encoder_mask_tokens needs --model.decoder self and --model.decode_fraction 1.")
+    return found
+
+
+def _target_mistakes(target: str, path: str | None) -> list[str]:
+    if target == "tokens" and path is None:
+        return ["--model.target tokens needs --model.tokenizer RUN, a run of: xrayssl fit --config dvae_chest."]
+    if target != "tokens" and path is not None:
+        return [f"--model.tokenizer goes with --model.target tokens, not {target}; leave it out or set the target."]
+    return []
 
 
 def _start_encoder(vit: Any, grid: tuple[int, int]) -> None:
-    """Fixed sine-cosine positions and Xavier-uniform layers, the patch embedding counted as a linear layer."""
+    """Fixed sine-cosine positions, Xavier-uniform layers, the patch embedding counted as a linear layer, and class and
+    register tokens as wide as mask tokens."""
     position_1LD = sincos_positions(grid, vit.pos_embed.shape[-1])
     with torch.no_grad():
         vit.pos_embed.zero_()[:, vit.pos_embed.shape[1] - position_1LD.shape[1] :] = position_1LD
     vit.apply(xavier)
+    for token in (vit.cls_token, vit.reg_token):
+        if token is not None:
+            nn.init.normal_(token, std=0.02)
     nn.init.xavier_uniform_(vit.patch_embed.proj.weight.view(vit.patch_embed.proj.weight.shape[0], -1))

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from itertools import islice
 from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
 
-from xrayssl.batchnorm import pool_batch_norms, recalibrate
+from xrayssl.batchnorm import PooledBatchNorm2d, pool_batch_norms, recalibrate
 from xrayssl.errors import UserError
 from xrayssl.masking import Masking, mask_of
 from xrayssl.methods.base import Batch, Method
@@ -111,10 +113,25 @@ class MaskedCNNPretrain(Method):
 
     def on_train_end(self) -> None:
         """Fits the running statistics to whole films, before the backbone is handed off."""
+        super().on_train_end()
         loader: Any = self.trainer.train_dataloader
         batches = islice(loader, min(self.whole_batches, int(self.trainer.num_training_batches)))
         with self.trainer.precision_plugin.forward_context():
             recalibrate(self.backbone, (self.backbone.normalize(one["image"].to(self.device)) for one in batches))
+
+    @contextmanager
+    def handed(self, films: Iterable[Tensor]) -> Iterator[None]:
+        """Also with running statistics of whole films; the training gets back its own."""
+        with super().handed(films):
+            norms = [one for one in self.backbone.modules() if isinstance(one, PooledBatchNorm2d)]
+            before = [{name: value.clone() for name, value in norm.named_buffers()} for norm in norms]
+            some = islice(films, self.whole_batches)
+            recalibrate(self.backbone, (self.backbone.normalize(one.to(self.device)) for one in some))
+            try:
+                yield
+            finally:
+                for norm, state in zip(norms, before, strict=True):
+                    norm.load_state_dict(state, strict=False)
 
     def _draw(self, image_BCHW: Tensor) -> tuple[Tensor, Tensor]:
         progress = self.progress if self.training else 1.0

@@ -1,6 +1,7 @@
 """The figures of the report as SVG: training curves and the forest of intervals."""
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,9 +15,11 @@ from xrayssl.study.markup import Markup, element
 Floats = NDArray[np.float64]
 Line = tuple[Floats, Floats]
 
-WIDTH, HEIGHT = 360, 220
-LEFT, RIGHT, TOP, BOTTOM = 46, 78, 10, 36
+WIDTH, HEIGHT = 390, 220
+LEFT, RIGHT, TOP, BOTTOM = 46, 108, 10, 36  # on the right the longest label, "train 9.4e-6", in the widest of typefaces
+FILMS = "probe/films"  # a number, no curve
 POINTS = 400  # of one line
+LEAST_SHARE, LEAST_CHANGE = 0.1, 0.05  # the least height of an axis: of shares such as AUROC, and relative to others
 LABEL_GAP = 14  # the least distance between two labels at the lines' ends
 
 
@@ -37,6 +40,12 @@ def number(value: float, near: Sequence[float] = ()) -> str:
         return f"{value:.0e}".replace("e-0", "e-").replace("e+0", "e")
     steps = np.diff(near) if len(near) > 1 else [1.0]
     return f"{value:,.{max(0, -math.floor(math.log10(abs(steps[0])) + 1e-9))}f}"
+
+
+def short(value: float) -> str:
+    """Three digits, or two and a power of ten: `0.847`, `9.4e-6`."""
+    plain = f"{value:.3g}"
+    return re.sub(r"e([-+])0*", r"e\1", f"{value:.1e}").replace("e+", "e") if "e" in plain else plain
 
 
 @dataclass(frozen=True)
@@ -71,7 +80,8 @@ def curve_panels(table: pd.DataFrame, splits: Sequence[str] = ("train", "val")) 
         if measure.endswith("_step") and column.removesuffix("_step") + "_epoch" in table:
             continue
         known = table[column].notna()
-        if split in splits and measure and "/" not in measure and known.sum() > 0:
+        drawn = split in splits and not column.endswith("/films")
+        if drawn and measure and "/" not in measure and known.sum() > 0:
             x = _epochs(table)[known.to_numpy()]
             order = np.argsort(x, kind="stable")
             line = _thin(x[order]), _thin(table[column][known].to_numpy(np.float64)[order])
@@ -97,18 +107,35 @@ def _short(table: pd.DataFrame) -> bool:
     return "step" in table and not ("epoch" in table and table["epoch"].max() >= 1)
 
 
+def heights(measure: str, low: float, high: float) -> list[float]:
+    """Ticks of a vertical axis that does not make much of little: as high as a change that would matter."""
+    share = "auroc" in measure or "accuracy" in measure
+    missing = max(0.0, (LEAST_SHARE if share else LEAST_CHANGE * max(abs(low), abs(high))) - (high - low))
+    low, high = low - missing / 2, high + missing / 2
+    over = max(0.0, high - 1) if share else 0.0
+    return ticks(low - over, high - over)
+
+
+def before_training(table: pd.DataFrame) -> NDArray[np.bool_]:
+    """Rows that were measured before the first step: they belong to no epoch."""
+    if "step" not in table or "epoch" not in table:
+        return np.zeros(len(table), bool)
+    return (table["epoch"].isna() & (table["step"] == 0)).to_numpy()
+
+
 def _epochs(table: pd.DataFrame) -> Floats:
-    """Where each row lies on the horizontal axis: epochs completed, or steps in a short run."""
+    """Where each row lies on the horizontal axis: epochs completed, or steps in a short run; 0 is before the first."""
     rows = np.arange(1, len(table) + 1, dtype=np.float64)
     if "step" not in table:
         return table["epoch"].to_numpy(np.float64) + 1 if "epoch" in table else rows
     steps = table["step"].ffill().bfill().to_numpy(np.float64) + 1
+    steps[before_training(table)] = 0
     return steps if _short(table) else steps * (table["epoch"].max() + 1) / steps.max()
 
 
 def _panel(measure: str, lines: Mapping[str, Line], unit: str) -> Markup:
     x, y = (np.concatenate(parts) for parts in zip(*lines.values(), strict=True))
-    frame = Frame([float(x.min()), float(x.max())], ticks(float(y.min()), float(y.max())))
+    frame = Frame([float(x.min()), float(x.max())], heights(measure, float(y.min()), float(y.max())))
     ends = {split: (frame.across(x[-1]), frame.up(y[-1])) for split, (x, y) in lines.items()}
     words = f"{measure} by {unit}: " + ", ".join(f"{k} ends at {y[-1]:.3g}" for k, (_, y) in lines.items())
     return element(
@@ -117,7 +144,7 @@ def _panel(measure: str, lines: Mapping[str, Line], unit: str) -> Markup:
         _grid(frame, unit),
         [_line(frame, split, *line) for split, line in lines.items()],
         [
-            element("text", f"{split} {lines[split][1][-1]:.3g}", x=WIDTH - RIGHT + 8, y=place + 4, class_=split)
+            element("text", f"{split} {short(lines[split][1][-1])}", x=WIDTH - RIGHT + 8, y=place + 4, class_=split)
             for split, place in _spread({split: y for split, (_, y) in ends.items()}).items()
         ],
         class_="curves",
@@ -138,8 +165,9 @@ def _grid(frame: Frame, unit: str) -> list[Markup]:
 
 def _line(frame: Frame, split: str, x: Floats, y: Floats) -> Markup:
     points = " ".join(f"{a:.1f},{b:.1f}" for a, b in zip(frame.across(x), frame.up(y), strict=True))
-    end = element("circle", cx=frame.across(x[-1]), cy=frame.up(y[-1]), r=3, class_=split)
-    return element("g", element("polyline", points=points, class_=split), end)
+    ends = [(x[-1], y[-1], split)] + ([(x[0], y[0], f"{split} before")] if x[0] == 0 else [])
+    dots = [element("circle", cx=frame.across(a), cy=frame.up(b), r=3, class_=kind) for a, b, kind in ends]
+    return element("g", element("polyline", points=points, class_=split), dots)
 
 
 def _spread(places: Mapping[str, float]) -> dict[str, float]:

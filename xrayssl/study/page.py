@@ -58,7 +58,8 @@ code { font: 13px/1.6 var(--mono); overflow-wrap: anywhere; } code span { displa
 figure { margin: 0; min-width: 0; break-inside: avoid; }
 svg { display: block; }
 svg text { font: 11.5px var(--sans); fill: var(--quiet); font-variant-numeric: tabular-nums; }
-.curves { width: 100%; height: auto; max-width: 460px; }
+.curves { width: 100%; height: auto; max-width: 460px; overflow: visible; }
+.curves circle.before { fill: var(--paper); stroke: var(--accent); stroke-width: 1.5; }
 .rule { stroke: var(--rule); stroke-width: 1; }
 polyline { fill: none; stroke-width: 1.8; stroke-linejoin: round; }
 polyline.train { stroke: var(--quiet); } circle.train { fill: var(--quiet); }
@@ -78,8 +79,8 @@ svg text.val, svg text.probe, svg text.health { fill: var(--accent); font-weight
 .trees .mean td { border-bottom: 1px solid var(--rule); font-weight: 600; padding-bottom: 6px; }
 .trees .mean + tr td { padding-top: 8px; }
 .trees .interval { color: var(--quiet); font-weight: 400; }
-.plate { background: var(--plate); padding: 10px; }
-.plate img, .strip img { display: block; width: 100%; height: auto; }
+.plate { background: var(--plate); padding: 10px; width: fit-content; max-width: 100%; }
+.plate img, .strip img { display: block; max-width: 100%; height: auto; }
 .plate img { max-height: 900px; object-fit: contain; }
 .strip { display: grid; grid-template-columns: repeat(auto-fill, minmax(140px, 1fr)); gap: 12px;
   margin-top: 12px; }

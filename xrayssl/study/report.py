@@ -9,6 +9,7 @@ from xrayssl import __version__
 from xrayssl.errors import UserError
 from xrayssl.study.markup import Markup, element
 from xrayssl.study.page import page
+from xrayssl.study.representation import learned
 from xrayssl.study.runs import Run, read_run
 from xrayssl.study.sections import corpora, epochs, section
 from xrayssl.study.words import amount, decimal, duration, interval, level
@@ -105,17 +106,17 @@ def sentence(run: Run) -> str:
     words += f" by {run.record['method']}" if run.record.get("method") else ""
     words += f" on {seen}" if seen else ""
     words += f" for {length}" if length else ""
-    return f"{words}{_fall(run)}."
+    return "; ".join([words, *(part for part in (_fall(run), learned(run)) if part)]) + "."
 
 
-def _fall(run: Run) -> str:
+def _fall(run: Run) -> str | None:
     losses = {"val/loss": "validation", "train/loss": "training", "train/loss_epoch": "training"}
     for name in [name for name in losses if name in run.curves]:
         known = run.curves[name].dropna()
         if len(known) > 1:
             first, last = float(known.iloc[0]), float(known.iloc[-1])
-            return f"; its {losses[name]} loss went from {first:.3g} to {last:.3g}"
-    return ""
+            return f"its {losses[name]} loss went from {first:.3g} to {last:.3g}"
+    return None
 
 
 def table(runs: Sequence[Run]) -> Markup:

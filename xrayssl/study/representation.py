@@ -8,6 +8,7 @@ from xrayssl.health import FIGURES, REMEDY, Health, judge
 from xrayssl.study import figures
 from xrayssl.study.markup import Markup, element, join
 from xrayssl.study.runs import Run
+from xrayssl.study.words import amount, decimal
 
 MEASURES = {
     "std": "Standard deviation (1: all directions alike)",
@@ -18,6 +19,7 @@ MEASURES = {
     "knn_auroc": "Nearest neighbours, AUROC",
     "linear_auroc": "Linear probe, AUROC",
 }
+PROBES = {"linear_auroc": "linear probe", "knn_auroc": "nearest neighbours"}
 
 
 def representation(run: Run) -> Markup | None:
@@ -26,7 +28,10 @@ def representation(run: Run) -> Markup | None:
     told = verdict(run.curves)
     if not panels and told is None:
         return None
-    drawn = panelled(panels, MEASURES) if panels else None
+    names = dict(MEASURES)
+    if films := probed(run):
+        names |= {name: f"{names[name]}, {amount(films, 'film')}" for name in PROBES}
+    drawn = panelled(panels, names) if panels else None
     return join([element("h3", "Representation"), told, drawn])
 
 
@@ -58,3 +63,21 @@ def panelled(panels: Mapping[str, Markup], names: Mapping[str, str]) -> Markup:
     """Panels side by side, each below its name."""
     drawn = [element("figure", element("figcaption", names.get(name, name)), panel) for name, panel in panels.items()]
     return element("div", drawn, class_="panels")
+
+
+def probed(run: Run) -> int | None:
+    """How many films the probes are measured on, as far as metrics.csv knows."""
+    known = run.curves[figures.FILMS].dropna() if figures.FILMS in run.curves else ()
+    return int(max(known)) if len(known) else None
+
+
+def learned(run: Run) -> str | None:
+    """What the probes did during the training, in plain words."""
+    columns = {words: f"probe/{name}" for name, words in PROBES.items() if f"probe/{name}" in run.curves}
+    known = {words: run.curves[column].dropna().tolist() for words, column in columns.items()}
+    parts = [f"from {decimal(v[0])} to {decimal(v[-1])} ({words})" for words, v in known.items() if len(v) > 1]
+    if not parts:
+        return None
+    where = f" on {amount(probed(run), 'probe film')}" if probed(run) else ""
+    first = ", counted from before the training" if figures.before_training(run.curves).any() else ""
+    return f"the AUROC of its frozen features{where} went {' and '.join(parts)}{first}"

@@ -12,6 +12,12 @@ from xrayssl.study.runs import Run
 from xrayssl.study.words import amount, duration
 
 MEASURES = {"loss": "Loss", "auroc": "AUROC", "auroc_macro": "Macro AUROC", "lr": "Learning rate"}
+MEANING = {
+    "visible": "How often each patch of a film stays visible while the network learns: black is never, white is as "
+    "often as the most visible patch; the figures beside it say how often that is.",
+    "reconstruction": "What the network makes of films that are partly hidden from it, or put into codes. In the last "
+    "row white is no error, black the whole grey scale.",
+}
 STRIP = 6  # earlier pictures shown
 
 
@@ -103,6 +109,7 @@ def pictures(subject: str, paths: list[Any]) -> Markup:
     return join(
         [
             element("h3", title),
+            element("p", MEANING[subject], class_="note") if subject in MEANING else None,
             _plate(last, films.PICTURE_WIDTH, subject),
             element("div", strip, class_="strip") if strip else None,
         ]
