@@ -90,7 +90,7 @@ def test_a_cap_takes_the_films_that_the_online_probe_would_take(tmp_path):
     trained(tmp_path, [callback], films=films, epochs=1)
     from xrayssl.callbacks.online_probe import chosen
 
-    assert len(callback._rows) == 16
+    assert 1 < len(callback._rows) <= 16
     assert list(callback._rows) == list(chosen(films.manifest, "val", 16))
 
 
