@@ -22,6 +22,7 @@ lint: $(VENV)/.ready  ## style and types
 	$(BIN)/mypy
 
 bench: $(VENV)/.ready  ## every program in benchmarks/, briefly
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps lightly==1.6.0  # what methods.py compares with
 	for program in benchmarks/*.py; do $(BIN)/python $$program --quick || exit 1; done
 
 clean:

@@ -27,9 +27,11 @@ def info_nce(
     own_B1 = (query_BE.float() * key_BE.float()).sum(dim=1, keepdim=True)
     others_BN = cosines(query_BE, bank_NE)
     if apart_BN is not None:
-        others_BN = others_BN.masked_fill(apart_BN, -torch.inf)
-    logits_BN = torch.cat([own_B1, others_BN], dim=1) / temperature
-    return _picked(logits_BN, torch.zeros(len(query_BE), dtype=torch.int64, device=query_BE.device))
+        others_BN.masked_fill_(apart_BN, -torch.inf)
+    picked_B = own_B1[:, 0] >= others_BN.detach().amax(dim=1)
+    logits_BN = torch.cat([own_B1, others_BN], dim=1).div_(temperature)  # in place: copies of a wide matrix are felt
+    right_B = torch.zeros(len(query_BE), dtype=torch.int64, device=query_BE.device)
+    return nn.functional.cross_entropy(logits_BN, right_B), picked_B.float().mean()
 
 
 def nt_xent(one_BE: Tensor, two_BE: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
