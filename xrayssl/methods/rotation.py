@@ -99,7 +99,7 @@ class RotationProxy(Method):
     @property
     def _augment(self) -> Any:
         """What the data do to films, where they say."""
-        return getattr(getattr(self.trainer, "datamodule", None), "augment", None)
+        return getattr(getattr(self._trainer, "datamodule", None), "augment", None)
 
     def _settings(self) -> dict[str, Any]:
         """Also what is seen."""

@@ -149,7 +149,8 @@ class SwAV(Method):
     def on_validation_epoch_end(self) -> None:
         """Logs how many prototypes are the nearest of some validation film, how evenly, and how many a film's code is
         spread over; says it in words when that is nearly all of them."""
-        used_K, entropy = (self.trainer.strategy.reduce(sums.clone(), "sum") for sums in (self.used_K, self.entropy))
+        reduce = self.trainer.strategy.reduce
+        used_K, entropy = (reduce(sums.clone(), reduce_op="sum") for sums in (self.used_K, self.entropy))
         films = used_K.sum().clamp(min=1)
         share_K, per_film = used_K / films, torch.exp(entropy / films)
         self.log("val/prototypes_used", (used_K > 0).float().sum())
