@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from xrayssl.backbone import Backbone
 from xrayssl.errors import UserError
-from xrayssl.patches import gather, patchify
+from xrayssl.masking import mask_of
+from xrayssl.patches import gather, patchify, unpatchify
 from xrayssl.tokenizer import Tokenizer
 
 log = logging.getLogger(__name__)
@@ -60,6 +61,21 @@ class Target(nn.Module):
             patches_BMP with P pixels.
         """
         return prediction_BMP.float()
+
+    def filled(self, prediction_BMP: Tensor, image_BCHW: Tensor, hidden_BM: Tensor) -> tuple[Tensor, Tensor]:
+        """Films with their hidden patches as predicted.
+
+        See `picture` for the arguments, and for what a prediction looks like.
+
+        Returns:
+            reconstruction_BCHW with visible patches as they are, and mask_BCHW, True where a patch was hidden.
+        """
+        true_BLP, sides = patchify(image_BCHW, self.patch), image_BCHW.shape[-2:]
+        guess_BMP = self.picture(prediction_BMP, image_BCHW, hidden_BM)
+        filled_BLP = true_BLP.scatter(1, hidden_BM[..., None].expand_as(guess_BMP), guess_BMP)
+        mask_BLP = mask_of(hidden_BM, true_BLP.shape[1])[..., None].expand_as(true_BLP)
+        grid = sides[0] // self.patch[0], sides[1] // self.patch[1]
+        return unpatchify(filled_BLP, self.patch, grid), unpatchify(mask_BLP, self.patch, grid)
 
 
 class NormPixels(Target):

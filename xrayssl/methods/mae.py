@@ -12,9 +12,8 @@ from torch import Tensor, nn
 from xrayssl import decoders, handoff, targets, tokenizer
 from xrayssl.decoders import CrossDecoder, MaskedDecoder, sincos_positions, xavier
 from xrayssl.errors import noting, refuse
-from xrayssl.masking import Masking, mask_of
+from xrayssl.masking import Masking
 from xrayssl.methods.base import Batch, Method
-from xrayssl.patches import patchify, unpatchify
 from xrayssl.recomputing import recompute_blocks
 
 
@@ -120,16 +119,10 @@ class MAEPretrain(Method):
         """Hides patches of normalised films and fills them with what the network expects there.
 
         Returns:
-            reconstruction_BCHW with visible patches as they are, and mask_BCHW, True where a patch was hidden; see
-            the target's `picture` for what a prediction looks like.
+            reconstruction_BCHW and mask_BCHW; see the target's `filled`.
         """
         visible_BV, hidden_BM = self._draw(image_BCHW)
-        patches_BLP = patchify(image_BCHW, self.patch)
-        prediction_BMP = self.predict_hidden(image_BCHW, visible_BV, hidden_BM)
-        guess_BMP = self.target.picture(prediction_BMP, image_BCHW, hidden_BM)
-        filled_BLP = patches_BLP.scatter(1, hidden_BM[..., None].expand_as(guess_BMP), guess_BMP)
-        mask_BLP = mask_of(hidden_BM, patches_BLP.shape[1])[..., None].expand_as(patches_BLP)
-        return unpatchify(filled_BLP, self.patch, self.grid), unpatchify(mask_BLP, self.patch, self.grid)
+        return self.target.filled(self.predict_hidden(image_BCHW, visible_BV, hidden_BM), image_BCHW, hidden_BM)
 
     def start(self) -> None:
         """Takes the weights that `init_from` names, and counts the tokenizer among the ancestors."""

@@ -12,9 +12,9 @@ from torch import Tensor
 
 from xrayssl.batchnorm import PooledBatchNorm2d, pool_batch_norms, recalibrate
 from xrayssl.errors import UserError
-from xrayssl.masking import Masking, mask_of
+from xrayssl.masking import Masking
 from xrayssl.methods.base import Batch, Method
-from xrayssl.patches import gather, patchify, unpatchify
+from xrayssl.patches import gather, patchify
 from xrayssl.pyramid import PyramidDecoder
 from xrayssl.sparse import Cells, SparseForward, check, pyramid
 from xrayssl.targets import NormPixels, Target
@@ -100,16 +100,11 @@ class MaskedCNNPretrain(Method):
         """Hides cells of normalised films and fills them with what the network expects there.
 
         Returns:
-            reconstruction_BCHW with visible cells as they are, and mask_BCHW, True where a cell was hidden; see the
-            target's `picture` for what a prediction looks like.
+            reconstruction_BCHW and mask_BCHW; see the target's `filled`.
         """
         visible_BV, hidden_BM = self._draw(image_BCHW)
         prediction_BMP = gather(patchify(self.predict(image_BCHW, visible_BV), self.cell), hidden_BM)
-        guess_BMP = self.target.picture(prediction_BMP, image_BCHW, hidden_BM)
-        true_BLP = patchify(image_BCHW, self.cell)
-        filled_BLP = true_BLP.scatter(1, hidden_BM[..., None].expand_as(guess_BMP), guess_BMP)
-        mask_BLP = mask_of(hidden_BM, true_BLP.shape[1])[..., None].expand_as(true_BLP)
-        return unpatchify(filled_BLP, self.cell, self.grid), unpatchify(mask_BLP, self.cell, self.grid)
+        return self.target.filled(prediction_BMP, image_BCHW, hidden_BM)
 
     def on_train_end(self) -> None:
         """Fits the running statistics to whole films, before the backbone is handed off."""
