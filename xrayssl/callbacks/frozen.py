@@ -79,7 +79,7 @@ def frozen(trainer: Trainer, model: Method, films: Iterable[Tensor]) -> Iterator
     """
     devices = [model.device] if model.device.type == "cuda" else []
     quietly, as_trained = torch.random.fork_rng(devices=devices), trainer.precision_plugin.forward_context()
-    with quietly, as_trained, torch.no_grad(), model.handed(films), _evaluating(model):
+    with quietly, as_trained, torch.no_grad(), model.handed(films), evaluating(model):
         yield
 
 
@@ -95,7 +95,7 @@ def features(model: Method, image_NCHW: Tensor, batch_size: int) -> Tensor:
 
 
 @contextmanager
-def _evaluating(module: nn.Module) -> Iterator[None]:
+def evaluating(module: nn.Module) -> Iterator[None]:
     """In evaluation; afterwards every part is in the mode it was in."""
     modes = {part: part.training for part in module.modules()}
     module.eval()

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from xrayssl.backbone import Backbone
 from xrayssl.callbacks.checkpoints import ends
+from xrayssl.callbacks.frozen import evaluating
 from xrayssl.errors import UserError
 from xrayssl.masking import Masking, hidden_count, visible_share
 from xrayssl.methods import DVAE, Method
@@ -108,12 +109,8 @@ class Reconstructions(Callback):
         """Draws what the training ends with, where no validation has."""
         if self._drawn == trainer.global_step:
             return
-        learning = [part for part in pl_module.modules() if part.training]
-        pl_module.eval()
-        with pl_module.averaged() if isinstance(pl_module, Method) else nullcontext():
+        with evaluating(pl_module), pl_module.averaged() if isinstance(pl_module, Method) else nullcontext():
             self._draw(trainer, pl_module, max(1, trainer.current_epoch))
-        for part in learning:
-            part.training = True
 
     def _draw(self, trainer: Trainer, model: LightningModule, epoch: int) -> None:
         images = self._seen if self._images is None else self._images
