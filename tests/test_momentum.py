@@ -1,3 +1,5 @@
+from functools import partial
+
 import pytest
 import torch
 from torch import nn
@@ -42,6 +44,23 @@ def test_with_momentum_0_it_becomes_equal_and_with_1_it_stays():
     assert all(torch.equal(one, two) for one, two in zip(before, target.parameters(), strict=True))
     target.follow(online, 0.0)
     assert all(torch.equal(value, target.copy.state_dict()[name]) for name, value in online.state_dict().items())
+
+
+def test_the_copy_of_a_compiled_network_is_compiled_and_runs_its_own_weights(monkeypatch):
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
+    online = Backbone("vit_tiny_patch16_224", 32).eval()
+    online.compile()
+    copy = MomentumNetwork(online).copy
+    assert copy._compiled_call_impl is not None
+    assert copy._compiled_call_impl is not online._compiled_call_impl
+    image, visible = torch.randn(1, 1, 32, 32), torch.tensor([[0, 2]])
+    before = copy(image), copy.encode_visible(image, visible)
+    assert torch.allclose(before[0], online(image), atol=1e-6)
+    with torch.no_grad():
+        for parameter in online.parameters():
+            parameter.zero_()
+    after = copy(image), copy.encode_visible(image, visible)
+    assert all(torch.equal(one, two) for one, two in zip(before, after, strict=True))
 
 
 @pytest.mark.parametrize("architecture", ["resnet18", "vit_tiny_patch16_224"])

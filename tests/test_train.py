@@ -17,9 +17,11 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.cli import LightningCLI
 from lightning.pytorch.loggers import CSVLogger, WandbLogger
 from PIL import Image
+from torch import nn
 
 from xrayssl import hardware, lightning_cli, rundir
 from xrayssl.advice import how_to_resume
+from xrayssl.batchnorm import PooledBatchNorm2d
 from xrayssl.callbacks import checkpoints
 from xrayssl.cli import main
 from xrayssl.errors import UserError
@@ -252,6 +254,16 @@ def test_the_model_takes_from_the_data_what_it_has_arguments_for(config, tmp_pat
     assert cli.model.backbone.img_size == (32, 32)
     words = ["--config", config, "--model", "RotationProxy", "--out", str(tmp_path / "b")]
     assert not hasattr(lightning_cli.start(understand("fit", words)).model, "classes")
+
+
+def test_synchronised_batch_norms_are_ours_on_any_device_and_keep_their_activation(config, tmp_path, monkeypatch):
+    monkeypatch.setattr(XrayCLI, "_run_subcommand", lambda self, verb: None)
+    words = ["--config", config, "--model.backbone", "densenet121", "--trainer.sync_batchnorm", "true"]
+    cli = lightning_cli.start(understand("fit", [*words, "--trainer.devices", "2", "--out", str(tmp_path / "a")]))
+    norms = [part for part in cli.model.modules() if isinstance(part, nn.BatchNorm2d)]
+    assert {type(norm) for norm in norms} == {PooledBatchNorm2d}
+    assert any(isinstance(norm.act, nn.ReLU) for norm in norms)
+    assert cli.trainer.strategy._layer_sync is None  # private: what would replace them
 
 
 def test_a_trial_run_does_not_offer_itself_for_testing(config, tmp_path, capsys):

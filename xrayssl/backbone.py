@@ -16,6 +16,8 @@ from xrayssl import networks
 from xrayssl.errors import UserError
 from xrayssl.patches import gather, patchify
 
+ENCODINGS = ("encode_visible", "encode_masked", "encode_layers")  # what masked methods call beside `forward`
+
 
 class Backbone(nn.Module):
     """A timm network whose last feature map is its output.
@@ -83,9 +85,12 @@ class Backbone(nn.Module):
     def compile(self, *args: Any, **kwargs: Any) -> None:
         """Runs `forward` and the encoding of patches through torch.compile; names and weights stay as they are."""
         super().compile(*args, **kwargs)
-        self.encode_visible = torch.compile(self.encode_visible, *args, **kwargs)  # type: ignore[method-assign]
-        self.encode_masked = torch.compile(self.encode_masked, *args, **kwargs)  # type: ignore[method-assign]
-        self.encode_layers = torch.compile(self.encode_layers, *args, **kwargs)  # type: ignore[method-assign]
+        for name in ENCODINGS:
+            setattr(self, name, torch.compile(getattr(self, name), *args, **kwargs))
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leaves out what is compiled, which belongs to this network: a copy would run this one's weights."""
+        return {name: value for name, value in super().__getstate__().items() if name not in ENCODINGS}
 
     @property
     def tag(self) -> str:

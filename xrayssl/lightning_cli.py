@@ -15,6 +15,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities.model_helpers import is_overridden
 
 from xrayssl import advice, diagnose, hardware, results, rundir
+from xrayssl.batchnorm import pool_batch_norms
 from xrayssl.callbacks import BackboneExport, RepresentationHealth
 from xrayssl.callbacks.checkpoints import checkpoints
 from xrayssl.callbacks.divergence import Divergence
@@ -145,6 +146,8 @@ class XrayCLI(LightningCLI):
         asked = dict(self._get(self.config_init, "trainer", default={}))
         title = self.request.title or type(self.model).__name__
         self.run = rundir.choose(title, self.request.out, self.request.run, self.request.verb)
+        if asked.get("sync_batchnorm"):  # torch's has no kernel for CPUs, and drops the activation in timm's
+            pool_batch_norms(self.model)
         callbacks = _listed(asked.get("callbacks"))
         kwargs.update(
             default_root_dir=self.run,
@@ -152,6 +155,7 @@ class XrayCLI(LightningCLI):
             plugins=[*_listed(asked.get("plugins")), AtomicCheckpointIO()],
             precision=asked.get("precision") or hardware.precision(str(asked["accelerator"])),
             logger=self._loggers(asked.get("logger")),
+            sync_batchnorm=False,
             **hardware.processes(asked),
         )
         return super().instantiate_trainer(**kwargs)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 class MomentumNetwork(nn.Module):
     """A copy of a module that gets no gradient and moves towards it (He et al. 2019, arXiv:1911.05722, equation 2).
 
-    It is in training mode where its owner is, so that its batch norms normalise by their batch, as in the code of MoCo
+    A copy of a compiled network is compiled. It is in training mode where its owner is, so that its batch norms normalise by their batch, as in the code of MoCo
     and BYOL (Grill et al. 2020, arXiv:2006.07733).
 
     Args:
@@ -23,6 +23,8 @@ class MomentumNetwork(nn.Module):
     def __init__(self, online: nn.Module) -> None:
         super().__init__()
         self.copy = deepcopy(online).requires_grad_(False)
+        if online._compiled_call_impl is not None:  # copying leaves that out
+            self.copy.compile()
 
     @torch.no_grad()
     def forward(self, *inputs: Any) -> Any:

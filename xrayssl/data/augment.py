@@ -16,7 +16,7 @@ _SIDE = re.compile(r"(?<![a-z])(left|right|l|r|laterality|situs|dextro\w*)(?![a-
 
 @dataclass(frozen=True)
 class Small:
-    """Small crops beside the views of a film (multi-crop: Caron et al. 2020, arXiv:2006.09882, section 3.3).
+    """Small crops beside the views of a film (multi-crop: Caron et al. 2020, arXiv:2006.09882, section 3.2).
 
     Args:
         count: How many per film.

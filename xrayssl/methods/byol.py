@@ -22,8 +22,7 @@ class BYOL(Method):
     (Grill et al. 2020, arXiv:2006.07733).
 
     The copy is in training mode, as in the paper's code. Batch norms take their statistics over all processes, as
-    there; ours do so on any device (`PooledBatchNorm2d`). So leave --trainer.sync_batchnorm out: torch's layer has no
-    kernel for CPUs, and Lightning puts it in the place of timm's batch norms with the ReLU that those end in lost.
+    there; ours do so on any device (`PooledBatchNorm2d`).
 
     On films that look alike the loss may fall because all embeddings become one: watch their spread, and give
     `variance` a weight.
