@@ -7,6 +7,7 @@ films as a trained one's. Features are judged on labelled films by nearest neigh
 settings: learned on the training and validation films, measured once on the test films. Nothing is selected. What is
 finished is not repeated.
 """
+# ruff: noqa: E402
 
 from __future__ import annotations
 
@@ -23,6 +24,10 @@ from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any
+
+from xrayssl.memory import keep_freed_memory
+
+keep_freed_memory()  # as every command does, and before torch is imported
 
 import numpy as np
 import torch
