@@ -20,7 +20,7 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -43,7 +43,7 @@ from xrayssl.files import write_json
 from xrayssl.intervals import evaluate
 from xrayssl.methods import Method
 
-VIT, CNN, SIDE, BATCH, STATISTICS = "vit_tiny_patch16_224", "resnet18", 128, 128, 8
+VIT, CNN, SIDE, STATISTICS = "vit_tiny_patch16_224", "resnet18", 128, 1024
 
 
 @dataclass(frozen=True)
@@ -71,6 +71,9 @@ class Study:
         quick: Names of those that `--quick` runs.
         out: Folder of the results, if none is given.
         description: Of the program.
+        batch: Films of a step, if nothing else is asked for.
+        warm_up: Share of the steps in which the rate rises, 0-1, so that few steps are not all of that kind; None
+            leaves it as the arm has it.
     """
 
     arms: dict[str, Arm]
@@ -78,24 +81,28 @@ class Study:
     quick: list[str]
     out: str
     description: str | None
+    batch: int = 128
+    warm_up: float | None = None
 
     def base(self, arm: str) -> str:
         """The arm that this one is compared with."""
         return self.bases.get(arm, self.bases.get("", ""))
 
 
-def data(films: dict[str, Any] | None, exclude: list[str], augment: Augment) -> XrayDataModule:
+def data(wanted: argparse.Namespace, augment: Augment) -> XrayDataModule:
     """Unlabelled films of the training split."""
-    return XrayDataModule(films, labels=[], img_size=SIDE, batch_size=BATCH, num_workers=0, augment=augment,
-                          exclude=exclude)  # fmt: skip
+    return XrayDataModule(wanted.films, labels=[], img_size=SIDE, batch_size=wanted.batch, num_workers=0,
+                          augment=augment, exclude=wanted.exclude)  # fmt: skip
 
 
-def train(arm: Arm, seed: int, steps: int, films: XrayDataModule) -> tuple[Backbone, float | None]:
+def train(arm: Arm, seed: int, steps: int, films: XrayDataModule, warm_up: float | None) -> tuple[Backbone, Any]:
     """Trains an arm; returns its backbone, as it is handed on, and the loss of its last epoch."""
     seed_everything(seed, verbose=False)
     method = arm.make()
     if not arm.trained:
         return method.backbone, None
+    if warm_up is not None:
+        method.optim = replace(method.optim, warmup_epochs=warm_up * steps / len(films.train_dataloader()))
     trainer = Trainer(max_steps=steps, max_epochs=-1, accelerator="cpu", precision="bf16-mixed", logger=False,
                       enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
                       limit_val_batches=0, num_sanity_val_steps=0, use_distributed_sampler=False)  # fmt: skip
@@ -106,7 +113,7 @@ def train(arm: Arm, seed: int, steps: int, films: XrayDataModule) -> tuple[Backb
 def settle(backbone: Backbone, films: XrayDataModule) -> None:
     """Measures running statistics, without which a random CNN gives worse features than it can."""
     pool_batch_norms(backbone)
-    batches = islice(films.train_dataloader(), STATISTICS)
+    batches = islice(films.train_dataloader(), STATISTICS // films.batch_size)
     recalibrate(backbone, (backbone.normalize(batch["image"]) for batch in batches))
 
 
@@ -117,7 +124,7 @@ def calibrate(study: Study, wanted: argparse.Namespace) -> dict[str, int]:
     missing = {name: arm for name in wanted.arms if (arm := study.arms[name]).trained and name not in known}
     batches, made = {}, {}
     for name, arm in missing.items():
-        batches[name] = next(iter(data(wanted.films, wanted.exclude, arm.augment).train_dataloader()))
+        batches[name] = next(iter(data(wanted, arm.augment).train_dataloader()))
         made[name] = arm.make().train()
     spent: dict[str, list[float]] = {name: [] for name in missing}
     for number in range(6):
@@ -156,14 +163,15 @@ def features(backbone: Backbone, films: XrayDataModule, rows: np.ndarray) -> tor
     return torch.cat(parts)
 
 
-def run(name: str, arm: Arm, seed: int, steps: int, wanted: argparse.Namespace, probes: dict[str, Any]) -> None:
+def run(study: Study, name: str, seed: int, steps: int, wanted: argparse.Namespace, probes: dict[str, Any]) -> None:
     """Trains and judges one arm with one seed, unless that is done."""
+    arm = study.arms[name]
     path = wanted.out / f"{name.replace(' ', '_').replace('%', 'percent')}-{seed}.json"
     if path.is_file():
         return
     start = time.process_time()
-    films = data(wanted.films, wanted.exclude, arm.augment)
-    backbone, loss = train(arm, seed, steps, films)
+    films = data(wanted, arm.augment)
+    backbone, loss = train(arm, seed, steps, films, study.warm_up)
     if not arm.trained:
         settle(backbone, films)
     spent = time.process_time() - start
@@ -210,6 +218,7 @@ def arguments(study: Study) -> argparse.Namespace:
     parser.add_argument("--arms", nargs="*", default=list(study.arms), choices=list(study.arms))
     parser.add_argument("--seeds", nargs="*", type=int, default=[0, 1, 2])
     parser.add_argument("--minutes", type=float, default=5.0, help="of one core, for each arm and seed")
+    parser.add_argument("--batch", type=int, default=study.batch, help="films of a step")
     parser.add_argument("--part", default="0/1", help="i/n: every n-th run from the i-th, for several processes")
     parser.add_argument("--out", type=Path, default=Path(study.out))
     wanted = parser.parse_args()
@@ -234,7 +243,7 @@ def main(study: Study) -> None:
     part, parts = map(int, wanted.part.split("/"))
     for number, (arm, seed) in enumerate(todo[part::parts], 1):
         sys.stderr.write(f"{time.strftime('%H:%M')} {number}/{len(todo[part::parts])} {arm}, seed {seed}\n")
-        run(arm, study.arms[arm], seed, steps.get(arm, 0), wanted, probes)
+        run(study, arm, seed, steps.get(arm, 0), wanted, probes)
     found = table(study, wanted.out)
     for arm, measures in found.items():
         row = "  ".join(f"{name} {figures['mean']:.3f}" for name, figures in measures.items())

@@ -29,7 +29,9 @@ def vit(**options: Any) -> partial[MAEPretrain]:
 
 def cnn(**options: Any) -> partial[MaskedCNNPretrain]:
     """The same for a CNN."""
-    return partial(MaskedCNNPretrain, backbone=CNN, decoder_width=256, whole_batches=STATISTICS, **options, **COMMON)
+    return partial(
+        MaskedCNNPretrain, backbone=CNN, decoder_width=256, whole_batches=STATISTICS // 128, **options, **COMMON
+    )
 
 
 ARMS = {

@@ -26,7 +26,7 @@ from xrayssl.methods import (
 )
 from xrayssl.optim import Optim
 
-COMMON: dict[str, Any] = {"img_size": SIDE, "optim": Optim(lr=1e-3, warmup_epochs=1)}
+COMMON: dict[str, Any] = {"img_size": SIDE, "optim": Optim(lr=1e-3)}
 HARD = Augment(trim=True, ratio=(1.0, 1.0), circle=True, brightness=0.2, contrast=0.2, gamma=0.2)
 TILES = Augment(brightness=0.2, contrast=0.2, gamma=0.2)
 VIEWS = Augment(views=2, scale=(0.2, 1.0), brightness=0.2, contrast=0.4, gamma=0.4)
@@ -54,9 +54,9 @@ def arms(name: str, network: str, masked: type[Method], options: dict[str, Any])
 
 
 MAE = {"masking": Masking(0.9), "target": "pixels", "decoder_width": 128, "decoder_depth": 2, "decoder_heads": 4}
-SPARK = {"decoder_width": 256, "whole_batches": STATISTICS}
+SPARK = {"decoder_width": 256, "whole_batches": STATISTICS // 64}
 ARMS = {**arms("resnet18", CNN, MaskedCNNPretrain, SPARK), **arms("vit", VIT, MAEPretrain, MAE)}
 BASES = {name: f"random, {name.split(', ')[1]}" for name in ARMS}
 
 if __name__ == "__main__":
-    main(Study(ARMS, BASES, ["moco, resnet18", "rotation, vit"], "runs/pretext", __doc__))
+    main(Study(ARMS, BASES, ["moco, resnet18", "rotation, vit"], "runs/pretext", __doc__, batch=64, warm_up=0.1))
