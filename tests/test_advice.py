@@ -36,6 +36,15 @@ def test_a_network_without_stochastic_depth_demands_none(network, takes, tmp_pat
     assert ["--model.drop_path 0" in line for line in told] == [not takes] * 2
 
 
+@pytest.mark.parametrize("network", ["resnet50", "densenet121"])
+def test_a_cnn_is_sent_to_its_own_recipe(network, tmp_path):
+    settings = {"model.backbone": network, **advice.demands(timm.create_model(network, num_classes=0))}
+    first, second = advice.finetune(tmp_path, "spark_chest", settings, {"phantom": {}}, "chest", cnn=True).splitlines()
+    other = f" --model.backbone {network}" if network != "densenet121" else ""
+    assert first == f"xrayssl fit --config finetune_chest_cnn --model.init_from {tmp_path}{other}"
+    assert "--config finetune_shoulder_cnn" in second
+
+
 def test_codes_lead_to_a_masked_autoencoder_that_predicts_them_on_the_same_films(tmp_path):
     command = advice.predict_codes(tmp_path, {**SAME, "data.img_size": 64}, {"nih": str(tmp_path / "nih")})
     options = f"--model.tokenizer {tmp_path} --data.img_size 64 --data.corpora.nih {tmp_path}/nih"
@@ -64,7 +73,8 @@ def test_what_differs_from_the_configuration_is_told(tmp_path):
 
 
 def test_every_suggested_configuration_is_packaged():
-    assert {*advice.GOALS.values(), advice.DEMO, advice.TOKENS} <= set(recipes.packaged())
+    cnns = {name + advice.CNN for name in advice.GOALS.values()}
+    assert {*advice.GOALS.values(), *cnns, advice.DEMO, advice.TOKENS} <= set(recipes.packaged())
 
 
 CONFIG = {
@@ -105,7 +115,7 @@ def test_the_commands_after_pretraining_run_as_they_stand(pretrained, tmp_path, 
 def test_the_command_after_a_network_without_stochastic_depth_runs_as_it_stands(pretrained, tmp_path, capsys):
     words = ["--config", pretrained / "config.yaml", "--model.backbone", "densenet121", "--data.img_size", "32"]
     _, second = told(capsys, *words, "--out", tmp_path / "dense")
-    assert second[-2:] == ["--model.drop_path", "0"]
+    assert second[:3] == ["fit", "--config", "finetune_shoulder_cnn"]  # whose drop path is 0
     assert main([*second, *FAST, "--out", str(tmp_path / "next")]) == 0
 
 

@@ -25,12 +25,30 @@ def figures(folder, films, **kwargs):
     return json.loads((folder / "metrics.json").read_text()), len(data.manifest.rows("test"))
 
 
+def leaves(content):
+    """What metrics.json holds, in its order; probabilities differ in their last digits between batches of other sizes,
+    and what is made of their values with them.
+    """
+    if isinstance(content, dict | list):
+        entries = content.items() if isinstance(content, dict) else enumerate(content)
+        for key, value in entries:
+            yield key
+            yield from leaves(value)
+    else:
+        yield content
+
+
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # fork in a process with threads
 def test_two_processes_give_the_figures_of_one_with_an_odd_number_of_films(tmp_path):
     one, films = figures(tmp_path / "one", 24)
     two, _ = figures(tmp_path / "two", 24, devices=2, strategy="ddp_fork")
-    assert films % 2 == 1
-    assert one == two
+    assert films % 2 == 1 and one["films"] == films
+    by_rank = ("auroc", "accuracy", "balanced_accuracy", "kappa")
+    assert {n: e for n, e in one["metrics"].items() if n.startswith(by_rank)} == {
+        n: e for n, e in two["metrics"].items() if n.startswith(by_rank)
+    }
+    assert one["operating"]["films"] % 2 == 1
+    assert list(leaves(one)) == pytest.approx(list(leaves(two)), abs=1e-6)
 
 
 def test_processes_share_out_every_film_and_agree_on_the_order():

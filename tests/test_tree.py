@@ -11,17 +11,24 @@ PACKAGE = Path(__file__).parent.parent / "xrayssl"
 FILES = sorted(PACKAGE.rglob("*.py"))
 # fmt: off
 FLOORS = [  # a module may import from its own floor and from those below
-    {"cli", "__main__", "demo", "prepare", "data_command", "reconstruct", "catalogue"},
-    {"train", "advice", "lightning_cli", "diagnose", "settings", "request", "data_request", "study", "explain"},
+    {"cli", "__main__", "demo", "prepare", "data_command", "reconstruct", "catalogue",
+     "probe_command", "probe_figures", "embed_command",
+     "predict", "film_predictions", "export",
+     "folds_command", "efficiency_command", "series", "rehearsal", "pooling"},
+    {"train", "advice", "lightning_cli", "diagnose", "settings", "request", "data_request", "study", "explain",
+     "frozen_request", "extraction", "embeddings", "trained", "classifier"},
     {"callbacks", "loggers"},
     {"methods", "data"},
-    {"results"},
+    {"results", "evaluation"},
     {"heads", "views", "decoders", "pyramid", "targets", "tokenizer", "tiles", "optim", "handoff",
-     "foreign", "metrics", "probing"},
-    {"sparse", "batchnorm", "backbone", "networks", "checkpoint", "intervals"},
+     "foreign", "metrics", "operating", "probing", "selection", "tuning", "tta", "label_losses", "mixing",
+     "probe_settings", "features", "sources"},
+    {"sparse", "batchnorm", "backbone", "networks", "checkpoint", "intervals", "delong"},
     {"averaging", "recomputing", "masking", "maps", "patches", "attention", "memory", "permutations",
+     "ranking", "agreement", "calibration", "resampling", "subgroups",
      "gathering", "hardware", "health", "memory_bank", "momentum", "contrast", "sinkhorn",
-     "errors", "files", "tensors_file", "recipes", "rundir", "spelling", "configs", "__init__"},
+     "feature_cache", "projection", "scatter",
+     "errors", "files", "tensors_file", "recipes", "rundir", "spelling", "laterality", "configs", "__init__"},
 ]
 # fmt: on
 FORBIDDEN_FILES = {"utils", "misc", "common", "helpers", "base_utils"}

@@ -12,6 +12,7 @@ from typing import Any
 from xrayssl import recipes, rundir
 
 GOALS = {"chest": "finetune_chest", "shoulder": "finetune_shoulder"}
+CNN = "_cnn"
 DEMO = "demo_finetune_shoulder"
 TOKENS = "mae_chest_tokens"
 
@@ -34,7 +35,12 @@ def measure(run: Path) -> str:
 
 
 def finetune(
-    run: Path, title: str | None, settings: Mapping[str, Any], corpora: Mapping[str, Any], body: str | None = None
+    run: Path,
+    title: str | None,
+    settings: Mapping[str, Any],
+    corpora: Mapping[str, Any],
+    body: str | None = None,
+    cnn: bool = False,
 ) -> str:
     """What to type after pretraining: labels are learned next, on this backbone.
 
@@ -44,6 +50,7 @@ def finetune(
         settings: Options, such as data.img_size, that the next stage must share, with their values.
         corpora: Its corpora; where they are not phantoms, neither are the next stage's.
         body: What its films show. Chest films are plentiful, so that what is learned from them serves shoulders too.
+        cnn: Its backbone is no ViT, for which the recipe has another configuration.
 
     Returns:
         A command, or two, the second on a line of its own.
@@ -51,7 +58,8 @@ def finetune(
     if (title or "").startswith("demo_"):
         goals = {"shoulder": DEMO}
     else:
-        goals = {part: name for part, name in GOALS.items() if body != "shoulder" or part == body}
+        suffix = CNN if cnn else ""
+        goals = {part: name + suffix for part, name in GOALS.items() if body != "shoulder" or part == body}
     other = ["--data.corpora.NAME", "PATH"] if any(name != "phantom" for name in corpora) else []
     commands = {part: " ".join([*_fit(name, "model.init_from", run, settings), *other]) for part, name in goals.items()}
     first, *others = commands.items()

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -52,6 +53,15 @@ def cache(*parts: str) -> Path:
     """A folder of the user's cache for what can be made again."""
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(base, "xrayssl", *parts)
+
+
+def counted(names: Sequence[str]) -> list[str]:
+    """The names, of which the second, third, ... of the same get a number behind them."""
+    taken: dict[str, None] = {}  # in order, and quick to look up
+    for name in names:
+        numbered = (f"{name}-{number}" for number in itertools.count(2))
+        taken[next(one for one in itertools.chain([name], numbered) if one not in taken)] = None
+    return list(taken)
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:

@@ -1,136 +1,27 @@
-"""Exact classification metrics with patient-bootstrap intervals, in numpy alone.
+"""Exact classification metrics with patient-bootstrap intervals, all of them from one pass over the resamples."""
 
-Every metric is a function of one integer weight per patient: weight 1 for everybody is the test set as it is,
-and a bootstrap resample is the same films with other weights. So each class is sorted once, and a resample
-costs only sums.
-"""
+from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from xrayssl.agreement import DECISIONS, agreement, decisions
+from xrayssl.calibration import calibration, scaled
 from xrayssl.errors import UserError
+from xrayssl.ranking import auroc, discrimination
+from xrayssl.resampling import EXACT, Floats, Ints, Measure, Part, interval, kind, resampled
 
-Floats = NDArray[np.float64]
-Ints = NDArray[np.intp]
-Metrics = Callable[[Floats], dict[str, Floats]]  # weight_RM -> metric name -> value_R
-
-_CHUNK = 2**20  # weights held at once: 8 MB an array, whatever the number of resamples
-
-
-class Ranking(NamedTuple):
-    """The known films of one class, sorted once by probability; films are named by their patient's number."""
-
-    negative: Ints  # patient of each film without the finding, by ascending probability
-    positive: Ints  # patient of each film with the finding, by ascending probability
-    below: Ints  # for each positive: how many negatives have a lower probability
-    beaten: Ints  # for each positive: how many negatives have a lower or equal probability
-    weaker: Ints  # for each positive: how many positives have a lower probability
-
-    @property
-    def defined(self) -> bool:
-        """Whether both outcomes occur."""
-        return len(self.negative) > 0 and len(self.positive) > 0
-
-
-def rank(probability_N: ArrayLike, label_N: ArrayLike, patient_N: Ints) -> Ranking:
-    """Sort the films of one class; unknown labels (NaN) are left out."""
-    probability, label = np.asarray(probability_N, dtype=np.float64), np.asarray(label_N, dtype=np.float64)
-    sides = []
-    for outcome in (0.0, 1.0):
-        side = np.flatnonzero(label == outcome)
-        sides.append(side[np.argsort(probability[side], kind="stable")])
-    negative, positive = (probability[side] for side in sides)
-    return Ranking(
-        patient_N[sides[0]],
-        patient_N[sides[1]],
-        np.searchsorted(negative, positive, "left"),
-        np.searchsorted(negative, positive, "right"),
-        np.searchsorted(positive, positive, "left"),
-    )
-
-
-def weighted_auroc(ranking: Ranking, weight_RM: Floats) -> Floats:
-    """Area under the ROC curve as the Mann-Whitney probability, ties counting one half.
-
-    Args:
-        ranking: The films of one class.
-        weight_RM: How often each of M patients is drawn in each of R resamples.
-
-    Returns:
-        (R,); NaN where a resample lacks one of the outcomes.
-    """
-    negatives = _running_sum(weight_RM[:, ranking.negative])
-    weight = weight_RM[:, ranking.positive]
-    wins = (negatives[:, ranking.below] + negatives[:, ranking.beaten]) / 2
-    return _ratio((weight * wins).sum(1), weight.sum(1) * negatives[:, -1])
-
-
-def weighted_auprc(ranking: Ranking, weight_RM: Floats) -> Floats:
-    """Area under the precision-recall curve as average precision: the mean precision at each positive film.
-
-    Args:
-        ranking: The films of one class.
-        weight_RM: How often each of M patients is drawn in each of R resamples.
-
-    Returns:
-        (R,); NaN where a resample lacks one of the outcomes.
-    """
-    negatives = _running_sum(weight_RM[:, ranking.negative])
-    weight = weight_RM[:, ranking.positive]
-    positives = _running_sum(weight)
-    hit = positives[:, -1:] - positives[:, ranking.weaker]
-    called = hit + negatives[:, -1:] - negatives[:, ranking.below]
-    # A film drawn zero times may be called zero times: its precision is 0/0 and its weight is 0.
-    gained = np.divide(weight * hit, called, out=np.zeros_like(hit), where=called > 0).sum(1)
-    return _ratio(gained, positives[:, -1] * (negatives[:, -1] > 0))
-
-
-def auroc(probability_N: ArrayLike, label_N: ArrayLike) -> float:
-    """Exact AUROC of one class; NaN labels are left out, and NaN is returned when one outcome is missing."""
-    alone = np.zeros(np.shape(label_N), dtype=np.intp)
-    return float(weighted_auroc(rank(probability_N, label_N, alone), np.ones((1, 1)))[0])
-
-
-def confusion(predicted_N: Ints, true_N: Ints, patient_N: Ints, classes: int, weight_RM: Floats) -> Floats:
-    """Weighted counts of (true, predicted) pairs, (R, K, K)."""
-    cell = true_N * classes + predicted_N
-    order = np.argsort(cell, kind="stable")
-    cells, starts = np.unique(cell[order], return_index=True)
-    count_RKK = np.zeros((len(weight_RM), classes * classes))
-    count_RKK[:, cells] = np.add.reduceat(weight_RM[:, patient_N[order]], starts, axis=1)
-    return count_RKK.reshape(-1, classes, classes)
-
-
-def agreement(count_RKK: Floats, present: NDArray[np.bool_]) -> dict[str, Floats]:
-    """Accuracy, balanced accuracy (mean recall of the classes present) and Cohen's unweighted kappa.
-
-    Args:
-        count_RKK: Counts of (true, predicted) pairs in each resample.
-        present: (K,); the classes that occur in the whole test set. A resample that lacks one has no balanced
-            accuracy, because a mean over fewer classes estimates something else.
-
-    Returns:
-        Three arrays (R,), NaN where undefined.
-    """
-    total = count_RKK.sum((1, 2))
-    true_RK, predicted_RK = count_RKK.sum(2), count_RKK.sum(1)
-    correct_RK = np.diagonal(count_RKK, axis1=1, axis2=2)
-    accuracy = _ratio(correct_RK.sum(1), total)
-    chance = _ratio((true_RK * predicted_RK).sum(1), total**2)
-    recall = _ratio(correct_RK[:, present], true_RK[:, present])
-    kappa = _ratio(accuracy - chance, 1 - chance)
-    return {"accuracy": accuracy, "balanced_accuracy": _mean(recall), "kappa": kappa}
-
-
-def draws(patients: int, resamples: int, seed: int, rows: int) -> Iterator[Floats]:
-    """Draw patients with replacement: yields weight_RM, `rows` resamples at a time."""
-    generator = np.random.default_rng(seed)
-    for start in range(0, resamples, rows):
-        drawn = generator.integers(patients, size=(min(rows, resamples - start), patients))
-        yield np.stack([np.bincount(row, minlength=patients) for row in drawn]).astype(np.float64)
+__all__ = ["auroc", "evaluate"]
+VERSION = 2
+MEANS = ("auroc", "auprc", "f1", "sensitivity", "specificity", "ece", "ece_scaled", "brier")
+"""Metrics whose mean over classes is taken; it is called `<metric>_macro`, or as the metric itself for `PLAIN` ones."""
+PLAIN = ("ece", "ece_scaled", "brier")
+AGAINST_REST = DECISIONS[:5]  # of a multiclass task: what a threshold for one class among others is asked for
+METHOD = "patient bootstrap, expanded percentile"
+Parts = dict[str, list[Part]]  # class, or "" for what concerns all of them
 
 
 def evaluate(
@@ -144,13 +35,14 @@ def evaluate(
     seed: int = 0,
     level: float = 0.95,
     split: str = "test",
+    threshold: Mapping[str, float | None] | None = None,
+    temperature: float | None = None,
 ) -> dict[str, Any]:
-    """Measure a classifier on films grouped by patient, with percentile intervals from a patient bootstrap.
+    """Measures a classifier on films grouped by patient, with intervals from a patient bootstrap.
 
     Films of one patient resemble each other, so patients are drawn, not films (Field and Welsh 2007, cluster
-    bootstrap). A resample in which a metric is undefined is left out of that metric's interval and counted. A
-    class of which one outcome has a single patient has no interval: one patient, redrawn, shows no variation.
-    Two limits remain: with a handful of patients, or a perfect score, percentile intervals are too narrow.
+    bootstrap). A resample in which a metric is undefined is left out of that metric's interval and counted. For few
+    patients and perfect scores see `resampling.interval`.
 
     Args:
         probability_NK: Probabilities in 0..1.
@@ -163,9 +55,12 @@ def evaluate(
         seed: Of the bootstrap; the same seed gives the same interval.
         level: Coverage aimed at, 0..1.
         split: Name to record.
+        threshold: Of each class, fitted on other films: from which probability on it is called. None, of one or of
+            all: the metrics of decisions do not exist.
+        temperature: Of the scaled probabilities, fitted on other films; None leaves `ece_scaled` out.
 
     Returns:
-        The content of metrics.json; what does not exist is None.
+        The figures of metrics.json, see docs/results.md; what does not exist is None.
 
     Raises:
         UserError: If a probability is not a number.
@@ -173,19 +68,16 @@ def evaluate(
     """
     probability, label = np.asarray(probability_NK, dtype=np.float64), np.asarray(label_NK, dtype=np.float64)
     _check(probability, label, np.asarray(patient_N), task, classes)
-    known = _labelled(label, task)
+    known = labelled(label, task)
     probability, label = probability[known], label[known]
     names, patient = np.unique(np.asarray(patient_N)[known], return_inverse=True)
-    measure = _measure(probability, label, patient, task, classes)
-    value = {name: float(values[0]) for name, values in measure(np.ones((1, len(names)))).items()}
-    cloud = _resample(measure, len(names), resamples, seed, max(1, len(label), len(classes) ** 2))
-    for name in _lonely(label, patient, classes):
-        cloud[f"auroc/{name}"] = np.empty(0)
-    method = {"method": "patient bootstrap, percentile", "level": level, "resamples": resamples, "seed": seed}
-    left_out = {name: int(np.isnan(cloud[name]).sum()) for name in value if not np.isnan(value[name])}
+    parts = _parts(probability, label, patient, task, classes, threshold or {}, temperature)
     count = {name: {"positive": int(p), "negative": int(n)} for name, p, n in _outcomes(label, classes)}
+    undefined = [name for name in classes if not all(count[name].values())]
+    means = _means(parts, set(undefined))
+    metrics, how = _with_intervals(parts, means, len(names), resamples, seed, level)
     return {
-        "version": 1,
+        "version": VERSION,
         "split": split,
         "task": task,
         "classes": list(classes),
@@ -193,20 +85,14 @@ def evaluate(
         "unlabelled": int((~known).sum()),
         "patients": len(names),
         "counts": count,
-        "metrics": {name: _with_interval(value[name], cloud[name], level) for name in value},
-        "undefined": [name for name in classes if not all(count[name].values())],
-        "interval": method | {"left_out": {name: n for name, n in left_out.items() if n}},
+        "metrics": metrics,
+        "undefined": undefined,
+        "macro_without": {mean: left for mean, kept in means.items() if (left := _without(classes, kept))},
+        "interval": {"method": METHOD, "level": level, "resamples": resamples, "seed": seed} | how,
     }
 
 
-def _resample(measure: Metrics, patients: int, resamples: int, seed: int, size: int) -> dict[str, Floats]:
-    """The metrics of every resample, a bounded number of weights at a time; none for a single patient."""
-    weights = draws(patients, resamples if patients > 1 else 0, seed, max(1, _CHUNK // size))
-    parts = [measure(np.ones((0, patients))), *map(measure, weights)]
-    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-
-
-def _labelled(label_NK: Floats, task: str) -> NDArray[np.bool_]:
+def labelled(label_NK: Floats, task: str) -> NDArray[np.bool_]:
     """Films of which something is known; for multiclass: the class, not merely one that it is not."""
     unknown = np.isnan(label_NK)
     if task == "multiclass":
@@ -214,34 +100,117 @@ def _labelled(label_NK: Floats, task: str) -> NDArray[np.bool_]:
     return np.asarray(~unknown.all(1))
 
 
-def _lonely(label_NK: Floats, patient: Ints, classes: Sequence[str]) -> list[str]:
-    """Classes of which one outcome is seen in fewer than two patients."""
-    fewest = [min(len(np.unique(patient[column == side])) for side in (0, 1)) for column in label_NK.T]
-    return [name for name, patients in zip(classes, fewest, strict=True) if patients < 2]
+def confidence(probability_NK: Floats, label_NK: Floats) -> tuple[Floats, Floats]:
+    """The greatest probability of each film, and whether that class is the true one."""
+    chosen = probability_NK.argmax(1)[:, None]
+    return np.take_along_axis(probability_NK, chosen, 1)[:, 0], (
+        np.take_along_axis(label_NK, chosen, 1)[:, 0] == 1
+    ) * 1.0
+
+
+def _parts(
+    probability_NK: Floats,
+    label_NK: Floats,
+    patient: Ints,
+    task: str,
+    classes: Sequence[str],
+    threshold: Mapping[str, float | None],
+    temperature: float | None,
+) -> Parts:
+    """Sorts and sums once: the parts of each class, and those of all of them."""
+    patients = int(patient.max(initial=-1)) + 1
+    again = None if temperature is None else scaled(probability_NK, temperature, task)  # type: ignore[arg-type]
+    parts: Parts = {"": []}
+    for k, name in enumerate(classes):
+        chance, truth = probability_NK[:, k], label_NK[:, k]
+        parts[name] = [discrimination(chance, truth, patient, patients)]
+        if (least := threshold.get(name)) is not None:
+            wanted = DECISIONS if task == "multilabel" else AGAINST_REST
+            parts[name].append(decisions(chance >= least, truth, patient, patients, wanted))
+        if task == "multilabel" and (known := ~np.isnan(truth)).any():
+            after = None if again is None else again[known, k]
+            error = (chance - truth)[known] ** 2
+            parts[name].append(calibration(chance[known], after, truth[known], error, patient[known], patients))
+    if task == "multiclass":
+        true = (label_NK == 1).argmax(1)
+        parts[""].append(agreement(probability_NK.argmax(1), true, len(classes), patient, patients))
+        sure, right = confidence(probability_NK, label_NK)
+        after = None if again is None else again.max(1, initial=0)
+        error = ((probability_NK - (label_NK == 1)) ** 2).sum(1)
+        parts[""].append(calibration(sure, after, right, error, patient, patients))
+    return parts
+
+
+def _means(parts: Parts, undefined: set[str]) -> dict[str, list[str]]:
+    """Name of each mean over classes -> classes it is taken over: those with both outcomes, except for calibration."""
+    means = {}
+    for metric in MEANS:
+        kept = [name for name in parts if name and any(metric in part.support for part in parts[name])]
+        if kept:
+            mean = metric if metric in PLAIN else f"{metric}_macro"
+            means[mean] = [name for name in kept if metric in PLAIN or name not in undefined]
+    return means
+
+
+def _without(classes: Sequence[str], kept: Sequence[str]) -> list[str]:
+    return [name for name in classes if name not in kept]
+
+
+def _measure(parts: Parts, means: Mapping[str, Sequence[str]]) -> Measure:
+    """The function from weight_MR to metric -> value_R: figures of all classes first, then each class."""
+
+    def measure(weight_MR: Floats) -> dict[str, Floats]:
+        each = {name: _joined(part.metrics(part.sums @ weight_MR) for part in parts[name]) for name in parts}
+        missing = np.full(weight_MR.shape[1], np.nan)
+        every = {
+            mean: np.mean([each[name][_single(mean)] for name in kept], axis=0) if kept else missing
+            for mean, kept in means.items()
+        }
+        every |= each.pop("")
+        return every | {f"{metric}/{name}": each[name][metric] for name in each for metric in each[name]}
+
+    return measure
+
+
+def _joined(found: Iterator[dict[str, Floats]]) -> dict[str, Floats]:
+    return {metric: values for part in found for metric, values in part.items()}
+
+
+def _single(mean: str) -> str:
+    return mean.removesuffix("_macro")
+
+
+def _support(parts: Parts, means: Mapping[str, Sequence[str]]) -> dict[str, list[int]]:
+    """Independent patients behind each metric; behind a mean: of each class."""
+    each = {name: {metric: n for part in parts[name] for metric, n in part.support.items()} for name in parts}
+    found = {mean: [each[name][_single(mean)] for name in kept] for mean, kept in means.items()}
+    found |= {metric: [n] for metric, n in each.pop("").items()}
+    return found | {f"{metric}/{name}": [n] for name in each for metric, n in each[name].items()}
+
+
+def _with_intervals(
+    parts: Parts, means: Mapping[str, Sequence[str]], patients: int, resamples: int, seed: int, level: float
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Every metric with its interval, and what is to be told about the intervals."""
+    measure, support = _measure(parts, means), _support(parts, means)
+    value = {name: float(values[0]) for name, values in measure(np.ones((patients, 1))).items()}
+    cloud = resampled(measure, patients, resamples if patients > 1 else 0, seed)
+    metrics = {name: interval(name, value[name], cloud[name], support[name], level) for name in value}
+    left_out = {name: int(np.isnan(cloud[name]).sum()) for name in value if not np.isnan(value[name])}
+    exact = [name for name in value if kind(name) in EXACT and _constant(cloud[name], value[name])]
+    return metrics, {
+        "left_out": {name: n for name, n in left_out.items() if n},
+        "exact": [name for name in exact if metrics[name]["low"] is not None],
+    }
+
+
+def _constant(cloud_R: Floats, value: float) -> bool:
+    """Whether every resample is as perfect as the films are, or as wrong."""
+    return value in (0, 1) and bool((np.isnan(cloud_R) | (cloud_R == value)).all())
 
 
 def _outcomes(label_NK: Floats, classes: Sequence[str]) -> Iterator[tuple[str, int, int]]:
     return zip(classes, (label_NK == 1).sum(0), (label_NK == 0).sum(0), strict=True)
-
-
-def _measure(probability_NK: Floats, label_NK: Floats, patient: Ints, task: str, classes: Sequence[str]) -> Metrics:
-    """Sort once; return the function from weights to metrics."""
-    rankings = [rank(p, y, patient) for p, y in zip(probability_NK.T, label_NK.T, strict=True)]
-    defined = np.array([ranking.defined for ranking in rankings], dtype=bool)
-    present = (label_NK == 1).any(0)
-
-    def measure(weight_RM: Floats) -> dict[str, Floats]:
-        area_RK = np.stack([weighted_auroc(ranking, weight_RM) for ranking in rankings], 1)
-        metrics = {"auroc_macro": _mean(area_RK[:, defined])}
-        if task == "multiclass":
-            pairs = probability_NK.argmax(1), (label_NK == 1).argmax(1), patient
-            metrics |= agreement(confusion(*pairs, len(classes), weight_RM), present)
-        else:
-            precision_RK = np.stack([weighted_auprc(ranking, weight_RM) for ranking in rankings], 1)
-            metrics["auprc_macro"] = _mean(precision_RK[:, defined])
-        return metrics | {f"auroc/{name}": area_RK[:, k] for k, name in enumerate(classes)}
-
-    return measure
 
 
 def _check(probability: Floats, label: Floats, patient: NDArray[Any], task: str, classes: Sequence[str]) -> None:
@@ -252,38 +221,10 @@ def _check(probability: Floats, label: Floats, patient: NDArray[Any], task: str,
         raise ValueError(f"{shapes} do not fit {len(classes)} classes.")
     if not np.isin(label[~np.isnan(label)], (0, 1)).all():
         raise ValueError("A label must be 1, 0 or NaN (unknown).")
-    if task == "multiclass" and not ((label[_labelled(label, task)] == 1).sum(1) == 1).all():
+    if task == "multiclass" and not ((label[labelled(label, task)] == 1).sum(1) == 1).all():
         raise ValueError("A multiclass film must have exactly one true class.")
     if broken := int((~np.isfinite(probability)).any(1).sum()):
         raise UserError(
             f"The network's probabilities are not numbers for {broken} of {len(label)} films: it has "
             "diverged; train again with a lower learning rate."
         )
-
-
-def _with_interval(value: float, values_R: Floats, level: float) -> dict[str, float | None]:
-    usable = values_R[~np.isnan(values_R)]
-    if np.isnan(value):
-        return {"value": None, "low": None, "high": None}
-    if len(usable) < 2:
-        return {"value": value, "low": None, "high": None}
-    low, high = np.quantile(usable, [(1 - level) / 2, (1 + level) / 2])
-    return {"value": value, "low": float(low), "high": float(high)}
-
-
-def _running_sum(weight_RN: Floats) -> Floats:
-    """Cumulative sums that start at 0, (R, N + 1)."""
-    sums = np.zeros((len(weight_RN), weight_RN.shape[1] + 1))
-    np.cumsum(weight_RN, axis=1, out=sums[:, 1:])
-    return sums
-
-
-def _ratio(part: Floats, whole: Floats | Ints) -> Floats:
-    """part / whole, NaN where whole is 0."""
-    ratio: Floats = np.divide(part, whole, out=np.full(np.shape(part), np.nan), where=whole > 0)
-    return ratio
-
-
-def _mean(values_RK: Floats) -> Floats:
-    """The mean over classes; NaN where there is none, or where one of them is NaN."""
-    return _ratio(values_RK.sum(1), np.full(len(values_RK), values_RK.shape[1]))

@@ -209,7 +209,8 @@ class XrayCLI(LightningCLI):
         shared = {"model.backbone": lineage(self.model)["backbone"], **shared,
                   **advice.demands(getattr(backbone, "network", None))}  # fmt: skip
         shared = {name: value for name, value in shared.items() if value is not None}
-        return advice.finetune(run, self.request.title, shared, corpora, getattr(self.datamodule, "body", None))
+        body, cnn = getattr(self.datamodule, "body", None), not getattr(backbone, "is_vit", True)
+        return advice.finetune(run, self.request.title, shared, corpora, body, cnn)
 
     def _refuse_what_it_has_not(self) -> None:
         verb, run = self.request.verb, self.request.run

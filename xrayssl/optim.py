@@ -27,7 +27,7 @@ class Optim:
         warmup_epochs: Of linear warm-up, may be a fraction.
         min_lr: Where the cosine ends.
         layer_decay: Factor of the rate from one layer to the one below it (Bao et al. 2021, BEiT); null is 1.
-        min_layer_scale: Floor of that factor's product; deep CNNs have a hundred layers.
+        min_layer_scale: Floor of that factor's product, 0-1; deep CNNs have a hundred layers.
 
     Raises:
         UserError: If a number is outside its range.
@@ -50,6 +50,8 @@ class Optim:
             "warmup_epochs": self.warmup_epochs >= 0,
             "reference_batch": self.reference_batch is None or self.reference_batch > 0,
             "layer_decay": self.layer_decay is None or 0 < self.layer_decay <= 1,
+            "min_layer_scale": 0 <= self.min_layer_scale <= 1,
+            "betas": all(0 <= beta < 1 for beta in self.betas),
         }
         wrong = [f"model.optim.{name} cannot be {getattr(self, name)}." for name, right in ranges.items() if not right]
         if wrong:
@@ -60,20 +62,50 @@ class Optim:
         return self.lr * effective_batch / self.reference_batch if self.reference_batch else self.lr
 
     def build(
-        self, module: nn.Module, backbone: Backbone, effective_batch: int, steps: int, steps_per_epoch: float
+        self,
+        module: nn.Module,
+        backbone: Backbone,
+        effective_batch: int,
+        steps: int,
+        steps_per_epoch: float,
+        unfreeze_after: int = 0,
     ) -> tuple[AdamW, LambdaLR]:
-        """The optimiser over all trainable parameters of a module, and its schedule per step."""
+        """The optimiser over all trainable parameters of a module, and its schedule per step.
+
+        Args:
+            module: To train.
+            backbone: Its backbone.
+            effective_batch: Films x accumulation x processes.
+            steps: Of the whole training.
+            steps_per_epoch: Of the optimiser.
+            unfreeze_after: Epochs for which the backbone is frozen: its rates are 0, then they warm up.
+        """
         lr = self.peak(effective_batch)
-        optimizer = AdamW(self._groups(module, backbone, lr), lr=lr, betas=self.betas, fused=True)
+        groups = self._groups(module, backbone, lr, apart=unfreeze_after > 0)
+        optimizer = AdamW(groups, lr=lr, betas=self.betas, fused=True)
         # Lightning refuses to clip gradients for an optimiser that unscales them itself; this one can, but need not.
         optimizer._step_supports_amp_scaling = False
         warmup = round(min(self.warmup_epochs * steps_per_epoch, steps))
-        floor = self.min_lr / lr
-        return optimizer, LambdaLR(optimizer, lambda step: warmup_cosine(step, warmup, steps, floor))
+        floor, start = self.min_lr / lr, round(unfreeze_after * steps_per_epoch)
 
-    def _groups(self, module: nn.Module, backbone: Backbone, lr: float) -> list[dict[str, Any]]:
+        def schedule(step: int) -> float:
+            return warmup_cosine(step, warmup, steps, floor)
+
+        def late(step: int) -> float:
+            rise = min(1.0, (step - start + 1) / max(1, warmup)) if step >= start else 0.0
+            return rise * schedule(step)
+
+        inside = {id(parameter) for parameter in backbone.parameters()} if unfreeze_after else set()
+        frozen = [id(group["params"][0]) in inside for group in groups]
+        return optimizer, LambdaLR(optimizer, [late if below else schedule for below in frozen])
+
+    def _groups(self, module: nn.Module, backbone: Backbone, lr: float, apart: bool) -> list[dict[str, Any]]:
+        """Groups with their rates; of the backbone first, where its rates differ from those above it."""
+        inside = {id(parameter) for parameter in backbone.parameters()}
         if self.layer_decay is None:
-            return _decay_groups(module, self.weight_decay, _exempt(backbone))
+            exempt, every = _exempt(backbone), {id(parameter) for parameter in module.parameters()}
+            done = [every - inside, inside] if apart else [set()]
+            return [group for left in done for group in _decay_groups(module, self.weight_decay, exempt, left)]
         # timm only tags lr_scale: torch's schedulers never read it, so the rates are multiplied here; and it counts
         # from the backbone's last layer, above which our head is one layer more.
         groups = param_groups_layer_decay(
@@ -83,9 +115,14 @@ class Optim:
             no_weight_decay_list=_exempt(backbone, prefix=""),
         )
         scales = [max(self.min_layer_scale, self.layer_decay * group["lr_scale"]) for group in groups]
-        layers = [{**group, "lr": lr * scale} for group, scale in zip(groups, scales, strict=True)]
-        inside = {id(parameter) for parameter in backbone.parameters()}
+        layers = [{**group, "lr_scale": scale, "lr": lr * scale} for group, scale in zip(groups, scales, strict=True)]
         return layers + _decay_groups(module, self.weight_decay, set(), inside)
+
+
+def effective_batch(trainer: Any) -> int:
+    """Films that a step of the optimiser sees: of a batch x accumulated batches x processes."""
+    batch = getattr(getattr(trainer, "datamodule", None), "batch_size", 1)
+    return int(batch * trainer.accumulate_grad_batches * trainer.world_size)
 
 
 def warmup_cosine(step: int, warmup: int, total: int, floor: float = 0.0) -> float:

@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-import importlib
-import itertools
 import logging
 import sys
-import warnings
 from argparse import Namespace
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from xrayssl.data_request import Options
 from xrayssl.errors import UserError
+from xrayssl.files import counted
 from xrayssl.train import speak
+from xrayssl.trained import Trained, rebuilt
 
 if TYPE_CHECKING:
     import numpy as np
 
     from xrayssl.callbacks.reconstructions import Reconstructing
-    from xrayssl.data.radiograph import Radiograph
 
 log = logging.getLogger(__name__)
 SIDE = 224  # pixels, to which smaller films are enlarged
@@ -76,23 +74,14 @@ def reconstruct_command(argv: Sequence[str]) -> int:
     return 0
 
 
-@dataclass(frozen=True)
-class Trained:
-    """A run's method with its weights, and how it read films."""
-
-    run: Path
-    method: Any
-    data: dict[str, Any]
-
-
 def _trained(own: Namespace) -> tuple[Trained | None, list[str]]:
     """What the words name, or the sentences that say why it is not to be had."""
     try:
         checkpoint = _checkpoint(own)
-        method, data = load(checkpoint)
+        trained = rebuilt(checkpoint, _hides_nothing)
         if own.ratio is not None:
-            _hide(method, own.ratio)
-        return Trained(checkpoint.parents[1], method, data), []
+            _hide(trained.method, own.ratio)
+        return trained, []
     except UserError as error:
         return None, error.messages
 
@@ -109,25 +98,14 @@ def load(checkpoint: Path) -> tuple[Reconstructing, dict[str, Any]]:
     Raises:
         UserError: If the files are no such run's.
     """
-    import yaml
+    trained = rebuilt(checkpoint, _hides_nothing)
+    return trained.method, trained.data
 
-    from xrayssl.checkpoint import load as read
 
-    content, config = read(checkpoint), checkpoint.parents[1] / "config.yaml"
-    if "backbone" not in content.get("xrayssl", {}):
-        raise UserError(f"{checkpoint}: this is no checkpoint of a run of xrayssl, so it does not say how to build it.")
-    if not config.is_file():
-        raise UserError(f"{config}: there is no such file; a checkpoint is rebuilt from the config.yaml of its run.")
-    asked = yaml.safe_load(config.read_text(encoding="utf-8"))
-    module, _, name = asked["model"]["class_path"].rpartition(".")
-    if not hasattr(getattr(importlib.import_module(module or "xrayssl.methods"), name), "reconstruct"):
-        raise UserError(f"{config.parent}: {name} hides nothing and fills nothing in; take a masked autoencoder's run.")
-    header = content["xrayssl"]["backbone"]
-    method = _built(asked["model"], header, config)
-    _fill(method, content["state_dict"], checkpoint)
-    for buffer, values in ((method.backbone.mean, header["mean"]), (method.backbone.std, header["std"])):
-        buffer.copy_(buffer.new_tensor(values))
-    return method, asked["data"].get("init_args", {})
+def _hides_nothing(kind: type) -> str | None:
+    if hasattr(kind, "reconstruct"):
+        return None
+    return f"{kind.__name__} hides nothing and fills nothing in; take a masked autoencoder's run."
 
 
 def _problems(own: Namespace) -> list[str]:
@@ -158,34 +136,6 @@ def _checkpoint(own: Namespace) -> Path:
     return path.absolute()
 
 
-def _built(model: dict[str, Any], header: dict[str, Any], config: Path) -> Any:
-    """The method of a configuration, without weights of any origin."""
-    from jsonargparse import ArgumentError, ArgumentParser
-
-    from xrayssl.diagnose import shortened
-    from xrayssl.methods import Method
-
-    taken = {"img_size": header["img_size"], "init_from": None, "compile": False, "grad_checkpointing": False}
-    arguments = {**(model.get("init_args") or {}), **taken}
-    parser = ArgumentParser(exit_on_error=False)
-    parser.add_subclass_arguments(Method, "model", required=True)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", r"[\s\S]*instantiate_classes", DeprecationWarning)
-        try:
-            parsed = parser.parse_object({"model": {"class_path": model["class_path"], "init_args": arguments}})
-            return parser.instantiate_classes(parsed).model
-        except ArgumentError as error:
-            raise UserError(f"{config}: {shortened(error)}") from None
-
-
-def _fill(method: Any, state: dict[str, Any], checkpoint: Path) -> None:
-    try:
-        method.load_state_dict(state)
-    except RuntimeError:
-        raise UserError(f"{checkpoint}: the weights do not fit the config.yaml beside them; was it edited?") from None
-    method.eval()
-
-
 def _hide(method: Any, ratio: float) -> None:
     """Sets another share of hidden patches, the same at every moment of a schedule."""
     from xrayssl.masking import hidden_count
@@ -204,40 +154,21 @@ def _read(paths: Sequence[Path], trained: Trained | None) -> tuple[list[np.ndarr
 
     Without a run the films are only read, so that all that is wrong with a command is told at once.
     """
-    from xrayssl.data.radiograph import read
+    from xrayssl.data.viewing import viewing
 
-    data = trained.data if trained else {"first_frame": True}
-    view = _view(trained) if trained else None
-    views, problems = [], []
+    data, size = (trained.data, trained.method.backbone.img_size) if trained else ({"first_frame": True}, (1, 1))
+    look, views, problems = viewing(data, size), [], []
     for path in paths:
         try:
-            raw = read(path, voi=data.get("window", "voi") == "voi", first_frame=bool(data.get("first_frame")))
-            views += [view(raw)] if view else []
+            views.append(look.view(look.film(path)))
         except UserError as error:
             problems += error.messages
     return views, problems
 
 
-def _view(trained: Trained) -> Callable[[Radiograph], np.ndarray]:
-    """How the run made its validation films of what it read."""
-    from xrayssl.data.augment import Augment
-    from xrayssl.data.radiograph import window
-    from xrayssl.data.transforms import evaluation, prepare
-
-    kind, limits = trained.data.get("window", "voi"), tuple(trained.data.get("limits", (0.0, 100.0)))
-    known = trained.data.get("augment") or {}
-    augment = Augment(trim=bool(known.get("trim")), clahe=bool(known.get("clahe")))
-    view = evaluation(trained.method.backbone.img_size, bool(known.get("circle")))
-    return lambda raw: view(prepare(augment, window(raw, kind, limits)), seed=0)
-
-
 def _names(images: Sequence[Path], out: Path) -> list[Path]:
-    """A picture for each film; films of one name in different folders are counted."""
-    taken: list[str] = []
-    for image in images:
-        counted = (f"{image.stem}-{number}" for number in itertools.count(2))
-        taken.append(next(name for name in itertools.chain([image.stem], counted) if name not in taken))
-    return [out / f"{name}-reconstruction.png" for name in taken]
+    """A picture for each film."""
+    return [out / f"{name}-reconstruction.png" for name in counted([image.stem for image in images])]
 
 
 def _draw(path: Path, film: str, method: Any, view_HW: np.ndarray, seed: int) -> None:

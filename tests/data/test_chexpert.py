@@ -178,3 +178,12 @@ def test_two_copies_of_a_patient_are_refused(tmp_path):
 def test_an_option_that_makes_no_sense_is_refused(options, tmp_path):
     with pytest.raises(UserError, match=rf"chexpert: {next(iter(options))} "):
         manifest(put(tmp_path), **options)
+
+
+@pytest.mark.parametrize("name", ["test.csv", "groundtruth.csv"])
+def test_sex_and_age_are_those_of_the_tables_that_tell_them(name, tmp_path):
+    table = manifest(with_test_set(put(tmp_path), name)).table
+    told = table["split"] != "test"
+    assert table["sex"].tolist() == ["F" if known else "" for known in told]
+    assert table["age"].notna().tolist() == told.tolist()
+    assert set(table["age"][told]) == {68.0}

@@ -129,3 +129,16 @@ def test_a_table_that_is_not_as_it_should_be_is_refused(name, old, new, sentence
 def test_an_option_that_makes_no_sense_is_refused(options, corpus):
     with pytest.raises(UserError, match=rf"mimic: {next(iter(options))} "):
         manifest(corpus, **options)
+
+
+def test_sex_and_age_come_from_the_table_of_patients_if_it_is_here(corpus):
+    assert "sex" not in manifest(corpus).table
+    write(corpus, "metadata", "dicom_id,ViewPosition,StudyDate",
+          [f"{film},{view},21800506" for film, *_, view in FILMS])  # fmt: skip
+    (corpus / "patients.csv").write_text(
+        "subject_id,gender,anchor_age,anchor_year\n10000032,F,52,2180\n19999999,M,60,2175\n"
+    )
+    table = manifest(corpus, views="all").table
+    assert table["sex"].tolist() == ["F", "F", "F", "", "M", "M"]
+    assert table["age"].tolist() == pytest.approx([52.0] * 3 + [np.nan] + [65.0] * 2, nan_ok=True)
+    assert "seen" not in table

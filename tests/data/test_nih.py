@@ -197,3 +197,9 @@ def test_a_corpus_without_the_list_of_boxes_has_none(corpus):
 def test_a_box_that_is_none_is_refused_with_its_line(row, sentence, corpus):
     with pytest.raises(UserError, match=rf"BBox_List_2017\.csv: {sentence}"):
         manifest(boxed(corpus, row))
+
+
+def test_sex_and_age_are_those_of_the_table_and_slips_are_unknown(tmp_path):
+    table = manifest(put(tmp_path, [row(FILMS[0], age="414"), *(row(film, age="058Y") for film in FILMS[1:])])).table
+    assert table["sex"].tolist() == ["M"] * 4
+    assert table["age"].tolist() == pytest.approx([np.nan, 58.0, 58.0, 58.0], nan_ok=True)

@@ -126,3 +126,10 @@ def test_an_option_that_makes_no_sense_is_refused(options, sentence, tmp_path):
 def test_a_folder_without_the_table_is_an_error(tmp_path):
     with pytest.raises(UserError, match=r"PADCHEST_.*\.csv is missing"):
         manifest(tmp_path)
+
+
+def test_the_age_is_the_time_from_the_year_of_birth_to_the_study(tmp_path):
+    put(tmp_path)
+    found = manifest(tmp_path, at_least=1).table
+    assert {*found["sex"]} == {"F"}
+    assert {*found["age"]} == {84.0}

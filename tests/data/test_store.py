@@ -1,16 +1,17 @@
 import pickle
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
-from stores import change, content, corpus, manifest, store
+from stores import STRICT, change, content, corpus, manifest, store
 
 from xrayssl.data import XrayDataModule
 from xrayssl.data.corpora import gather
 from xrayssl.data.manifest import join
-from xrayssl.data.prepare.preparation import Tolerance
-from xrayssl.data.prepare.reduction import shrunk
+from xrayssl.data.prepare.preparation import Tolerance, plan, prepare
+from xrayssl.data.prepare.reduction import Recipe, shrunk
 from xrayssl.data.radiograph import read, window
 from xrayssl.data.split import assign
 from xrayssl.data.store import StoredFilms, is_store, other_windows, readable
@@ -197,3 +198,15 @@ def test_another_window_than_the_stores_is_told(films):
     assert other_windows(both, "voi", (0.0, 100.0)) == []
     (sentence,) = other_windows(both, "percentile", (1, 99))
     assert "made with --data.window voi --data.limits [0.0, 100.0], not percentile [1, 99]" in sentence
+
+
+def test_sex_and_age_survive_the_store_and_a_store_without_them_opens_as_before(tmp_path):
+    corpus(tmp_path / "films")
+    plain = manifest(tmp_path / "films")
+    known = replace(plain, table=plain.table.assign(sex="F", age=np.arange(len(plain), dtype=float)))
+    for name, films in (("known", known), ("plain", plain)):
+        prepare(tmp_path / name, plan("folder", {"root": str(tmp_path)}, Recipe(size=32), films), films, 0, STRICT)
+    opened = {name: gather({"folder": str(tmp_path / name)})[0] for name in ("known", "plain")}
+    pd.testing.assert_frame_equal(opened["known"].table[["sex", "age"]], known.table[["sex", "age"]], check_dtype=False)
+    assert "sex" not in opened["plain"].table
+    assert opened["known"].checksum() == opened["plain"].checksum() == plain.checksum()

@@ -435,3 +435,21 @@ def test_a_table_is_a_corpus_like_any_other(tmp_path):
     path = put(tmp_path)
     (found,) = gather({"table": {"root": str(path), "labels": ["fracture"], "patient": "patient_id"}})
     assert (found.table["corpus"].unique().tolist(), found.classes) == (["table"], ["fracture"])
+
+
+# Subgroups
+
+
+def test_columns_of_sex_and_age_are_found_by_their_usual_names_or_named(tmp_path):
+    told = {"Patient Gender": ["Female", "m", "", "?"], "years": ["40", "6.5", "", "x"]}
+    table = manifest(put(tmp_path, **told), age="years").table
+    assert table["sex"].tolist() == ["F", "M", "", ""]
+    assert table["age"].tolist() == pytest.approx([40.0, 6.5, np.nan, np.nan], nan_ok=True)
+    assert "age" not in manifest(put(tmp_path, **told)).table
+    assert "sex" not in manifest(put(tmp_path, **told), sex="").table
+
+
+def test_sex_can_be_what_is_learned_by_its_names_but_not_as_a_column_of_1_and_0(tmp_path):
+    assert manifest(put(tmp_path, sex=["F", "M", "", "F"]), labels="sex").classes == ["F", "M"]
+    said = refused(put(tmp_path, sex=["1", "0", "1", "0"]), labels=["sex"])
+    assert "a label's column cannot be called 'sex'" in said

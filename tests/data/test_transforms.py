@@ -5,10 +5,11 @@ import cv2
 import numpy as np
 import pytest
 
-from xrayssl.data.augment import Augment, Small, sided
+from xrayssl.data.augment import Augment, Small
 from xrayssl.data.resizing import fit_center, resize
 from xrayssl.data.transforms import draw_crop, evaluation, grey_table, prepare, rand_augment, training, views
 from xrayssl.errors import UserError
+from xrayssl.laterality import sided
 
 FILM = np.random.default_rng(0).integers(0, 256, (60, 48), np.uint8)
 RAMP = np.tile(np.arange(64, dtype=np.uint8), (64, 1))

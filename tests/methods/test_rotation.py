@@ -11,7 +11,7 @@ from xrayssl.data.augment import Augment
 from xrayssl.data.resizing import in_circle
 from xrayssl.errors import UserError
 from xrayssl.methods import RotationProxy
-from xrayssl.methods.rotation import _spread, bordering, finding
+from xrayssl.methods.rotation import bordering, finding
 from xrayssl.optim import Optim
 
 QUIET = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False, "accelerator": "cpu",
@@ -133,14 +133,6 @@ def test_a_control_without_validation_says_that_it_found_nothing(tmp_path, caplo
     caplog.set_level("INFO")
     control(tmp_path, check_val_every_n_epoch=2, num_sanity_val_steps=1)
     assert "nothing is known of the border" in caplog.text
-
-
-def test_a_perfect_score_has_an_interval_that_depends_on_how_many_patients_there_were():
-    perfect = {"value": 1.0, "low": 1.0, "high": 1.0}
-    assert _spread(perfect, 148)[0]["low"] == pytest.approx(0.9747, abs=1e-4)
-    assert _spread(perfect, 10)[0]["low"] == pytest.approx(0.7225, abs=1e-4)
-    assert _spread({"value": 0.0, "low": 0.0, "high": 0.0}, 10)[0]["high"] == pytest.approx(0.2775, abs=1e-4)
-    assert _spread(ABOVE, 148) == (ABOVE, "bootstrap over")
 
 
 ABOVE, CHANCE = {"value": 0.6, "low": 0.5, "high": 0.7}, {"value": 0.27, "low": 0.22, "high": 0.32}

@@ -6,13 +6,14 @@ import re
 
 import numpy as np
 import pandas as pd
-import pyarrow
-import pyarrow.parquet
 import pytest
 from PIL import Image
 
+from xrayssl import results
 from xrayssl.errors import UserError
 from xrayssl.intervals import evaluate
+from xrayssl.metrics import Gathered
+from xrayssl.operating import Operating
 from xrayssl.study.figures import LEFT, RIGHT, WIDTH, curve_panels, heights, short, ticks
 from xrayssl.study.films import choose
 from xrayssl.study.markup import Markup, element
@@ -54,24 +55,20 @@ def make_run(folder, corpus="nih", **record):
     return folder
 
 
-def add_test(folder, films=24, task="multiclass"):
-    """A test of the run: 24 films of 12 patients, two classes."""
+def add_test(folder, films=24, task="multiclass", **options):
+    """A test of the run: 24 films of 12 patients, two classes, with thresholds, a temperature and sexes."""
     random = np.random.default_rng(0)
     truth = np.arange(films) // 2 % 2
     chance = np.clip(truth * 0.4 + 0.3 + 0.25 * random.normal(size=films), 0.01, 0.99)
-    label, probability = np.eye(2)[truth], np.stack([1 - chance, chance], 1)
     patient = [f"patient {k // 2}" for k in range(films)]
-    write_json(folder / "test/metrics.json", evaluate(probability, label, patient, task, CLASSES, resamples=50))
-    columns = {"index": range(films), "patient": patient, "study": patient, "split": "test"}
-    table = pd.DataFrame(columns | {"film": [grey(folder / f"films/{k}.png", seed=k) for k in range(films)]})
-    for k, name in enumerate(CLASSES):
-        table[f"label/{name}"], table[f"probability/{name}"] = (
-            label[:, k],
-            probability[:, k].astype(np.float32),
-        )
-    meta = {"xrayssl": json.dumps({"version": 1, "task": task, "classes": CLASSES})}
-    content = pyarrow.Table.from_pandas(table, preserve_index=False)
-    pyarrow.parquet.write_table(content.replace_schema_metadata(meta), folder / "test/predictions.parquet")
+    columns = {"patient": patient, "study": patient, "split": "test", "corpus": "x", "view": "PA"}
+    table = pd.DataFrame(columns | {"path": [grey(folder / f"films/{k}.png", seed=k) for k in range(films)]})
+    table["sex"] = ["M" if k < 8 else "F" for k in range(films)]
+    probability = np.stack([1 - chance, chance], 1).astype(np.float32)
+    gathered = Gathered(np.arange(films), probability, np.eye(2, dtype=np.float32)[truth])
+    tuned = Operating("youden", "val", 31, dict.fromkeys(CLASSES, 0.5), 1.5)
+    (folder / "test").mkdir(parents=True, exist_ok=True)
+    results.write(folder / "test", table, gathered, task, CLASSES, "test", **{"tuned": tuned, **options})
     return folder
 
 
@@ -95,6 +92,27 @@ def test_every_figure_stands_with_its_interval(page, tested):
     metrics = json.loads((tested / "test/metrics.json").read_text())["metrics"]
     for entry in metrics.values():
         assert f"{entry['value']:.3f}" in page and f"{entry['low']:.3f} to {entry['high']:.3f}" in page
+
+
+def test_thresholds_say_where_they_come_from(page):
+    assert "chosen" not in page.split("Every class")[0].split("</style>")[1]
+    assert "on 31 films of the validation split; the films shown here had no part in it" in page
+    assert page.count('class="reliability"') == 2 and "The temperature, 1.50, was fitted on validation films" in page
+
+
+def test_a_group_of_few_patients_is_counted_and_not_measured(page, tmp_path):
+    run = add_test(make_run(tmp_path / "run"), films=60)
+    groups = write_report([run], tmp_path / "page.html").read_text().split("Macro AUROC by group")[1]
+    large, small = groups.split("Sex: M")
+    assert "not measured" in small and "8 films of 4 patients" in small
+    assert "Sex: F" in large and "52 films of 26 patients" in large and " to " in large
+    assert "by group" not in page  # 12 patients are too few for any
+
+
+def test_what_was_selected_on_the_test_films_is_called_too_good(tested, page, tmp_path):
+    run = add_test(make_run(tmp_path / "run"), selected_on="test")
+    assert "every figure here is too good" in write_report([run], tmp_path / "page.html").read_text()
+    assert "too good" not in page
 
 
 def test_the_summary_says_in_words_what_was_reached_and_how_surely(page):

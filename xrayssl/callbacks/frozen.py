@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from xrayssl.data import XrayDataModule
 from xrayssl.data.manifest import Manifest
 from xrayssl.errors import UserError
+from xrayssl.features import pooled
 from xrayssl.methods import Method
 
 Figures = TypeVar("Figures")
@@ -85,13 +86,7 @@ def frozen(trainer: Trainer, model: Method, films: Iterable[Tensor]) -> Iterator
 
 def features(model: Method, image_NCHW: Tensor, batch_size: int) -> Tensor:
     """The mean-pooled grid of films, float32 (N, D) on the CPU."""
-    backbone = model.backbone
-    pooled = [
-        # past torch.compile, which would compile anew for this mode and these sizes
-        backbone.forward(backbone.normalize(part_BCHW.to(model.device))).float().mean(dim=(2, 3)).cpu()
-        for part_BCHW in image_NCHW.split(batch_size)
-    ]
-    return torch.cat(pooled)
+    return torch.cat([pooled(model.backbone, part_BCHW) for part_BCHW in image_NCHW.split(batch_size)])
 
 
 @contextmanager

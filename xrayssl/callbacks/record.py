@@ -149,4 +149,5 @@ def films(trainer: Trainer) -> dict[str, Any]:
     manifest = getattr(getattr(trainer, "datamodule", None), "manifest", None)
     if manifest is None:
         return {}
-    return {"checksum": manifest.checksum(), "films": len(manifest), "patients": manifest.patients}
+    splits = manifest.table["split"].value_counts().to_dict()
+    return {"checksum": manifest.checksum(), "films": len(manifest), "patients": manifest.patients, "splits": splits}

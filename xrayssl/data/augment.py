@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import math
-import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
 from xrayssl.errors import UserError
 
 Crop = Literal["random", "fixed", "none"]
-_SIDE = re.compile(r"(?<![a-z])(left|right|l|r|laterality|situs|dextro\w*)(?![a-z])")
 
 
 @dataclass(frozen=True)
@@ -100,11 +97,6 @@ class Augment:
             problems.append(f"augment.views must be 1 or more, not {self.views}.")
         if problems:
             raise UserError(*problems)
-
-
-def sided(classes: Sequence[str]) -> list[str]:
-    """Classes that say left or right, or which way round the patient is: a flipped film would belie them."""
-    return [name for name in classes if _SIDE.search(re.sub(r"[\W_]+|(?<=[a-z])(?=[A-Z])", " ", name).lower())]
 
 
 def sides(size: int | tuple[int, int]) -> tuple[int, int]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 import os
 import signal
 from dataclasses import replace
@@ -15,18 +14,20 @@ import numpy as np
 import torch
 from lightning.pytorch import LightningDataModule
 
-from xrayssl.data import store, transforms
-from xrayssl.data.augment import Augment, sided, sides
+from xrayssl.data import arguments, folds, store, subset, transforms
+from xrayssl.data.augment import Augment, sides
 from xrayssl.data.batch import collate
 from xrayssl.data.corpora import Source, gather
 from xrayssl.data.exclusion import exclude as without
 from xrayssl.data.films import FilmLoader, Films
 from xrayssl.data.manifest import Manifest, Score, Task, join, select
 from xrayssl.data.parallel import cores
+from xrayssl.data.quarantine import Quarantine
 from xrayssl.data.radiograph import Window
 from xrayssl.data.sampler import EpochSampler
 from xrayssl.data.split import assign, wrong_shares
-from xrayssl.errors import UserError
+from xrayssl.errors import UserError, refuse
+from xrayssl.laterality import sided
 
 log = logging.getLogger(__name__)
 
@@ -51,6 +52,13 @@ class XrayDataModule(LightningDataModule):
         split_seed: Of the split by patient where a corpus has none; fixed, whatever the training seed.
         val: Share of patients for validation where a corpus has no such split.
         test: Share of patients for testing where a corpus has no such split.
+        fold: "i/k", such as 1/5: deal corpora without a test split into k folds by patient, test on fold i (from 1),
+            and cut validation from the rest. null: no cross-validation.
+        fraction: Share of the training patients that is learned from, above 0 and up to 1; validation and test films
+            stay. Smaller shares lie inside larger ones.
+        shots: Training films per class instead, from as many patients as there are; of findings, films with each, and
+            as many with none. null: all.
+        subset_seed: Of the draw of `fraction` and `shots`.
         on_error: "raise" stops at a film that cannot be read; "quarantine" sets it aside, lists it in
             quarantine.txt of the run, and goes on.
         max_quarantine: Most films that may be set aside, as a share of all, 0-1, rounded up to whole films.
@@ -76,27 +84,32 @@ class XrayDataModule(LightningDataModule):
         split_seed: int = 0,
         val: float = 0.15,
         test: float = 0.2,
+        fold: str | None = None,
+        fraction: float = 1.0,
+        shots: int | None = None,
+        subset_seed: int = 0,
         on_error: Literal["raise", "quarantine"] = "raise",
         max_quarantine: float = 0.01,
     ) -> None:
         super().__init__()
-        problems = _wrong(img_size, batch_size, num_workers, window, limits, max_quarantine)
-        problems += wrong_shares(val, test)
-        if problems:
-            raise UserError(*problems)
+        kept, (dealt, unclear) = subset.Subset(fraction, shots, subset_seed), folds.understood(fold)
+        problems = arguments.wrong(img_size, batch_size, num_workers, window, limits, max_quarantine)
+        refuse([*problems, *wrong_shares(val, test), *unclear, *subset.wrong(kept)])
         self.corpora = corpora or self.phantoms()
         self.img_size, self.batch_size, self.augment = img_size, batch_size, augment
         self.window, self.limits, self.first_frame, self.exclude = window, limits, first_frame, list(exclude or [])
         self.workers = min(8, cores()) if num_workers is None else num_workers
-        self.on_error, self.max_quarantine = on_error, max_quarantine
+        self.fold, self.fraction, self.shots, self.subset_seed = fold, fraction, shots, subset_seed
+        self._quarantine = Quarantine(on_error, max_quarantine)
         self._train: FilmLoader | None = None
         self._resumed: dict[str, Any] = {}
         if not corpora:
             log.warning("No --data.corpora given: the films are rendered phantoms, not patients.")
         # split before anything else: a corpus's test films must not depend on its company, on the labels chosen, or
         # on what could be read
-        split = [store.readable(assign(manifest, val, test, split_seed)) for manifest in self._gathered()]
-        self.manifest: Manifest = without(select(join(split), labels), self.exclude)
+        split = [store.readable(assign(manifest, val, test, split_seed, dealt)) for manifest in self._gathered()]
+        whole = without(select(join(split), labels), self.exclude)
+        self.manifest: Manifest = subset.draw(whole, kept)  # last: a share of what would be learned from
         self.augment = self._keeping_sides()
         self._warn_of_enlarged_films()
 
@@ -106,9 +119,7 @@ class XrayDataModule(LightningDataModule):
 
     def _gathered(self) -> list[Manifest]:
         manifests = gather(self.corpora)
-        problems = [text for manifest in manifests for text in store.other_windows(manifest, self.window, self.limits)]
-        if problems:
-            raise UserError(*problems)
+        refuse([text for manifest in manifests for text in store.other_windows(manifest, self.window, self.limits)])
         return manifests
 
     @property
@@ -232,54 +243,13 @@ class XrayDataModule(LightningDataModule):
         return (epoch.ready, 0) if finished else (epoch.processed, batch.processed)
 
     def _set_aside(self, problem: str) -> None:
-        if self.on_error == "raise":
-            raise UserError(f"{problem} To set such films aside and go on, add --data.on_error quarantine.")
-        path = Path(self.trainer.default_root_dir if self.trainer is not None else ".") / "quarantine.txt"
-        listed = _append_new(path, problem)
-        most = math.ceil(self.max_quarantine * len(self.manifest))
-        if listed > most:
-            raise UserError(
-                f"{listed} of {len(self.manifest)} films cannot be read; --data.max_quarantine {self.max_quarantine} "
-                f"allows {most}. They are listed in {path}."
-            )
-
-
-def _append_new(path: Path, line: str) -> int:
-    """Adds a line that is not there yet, from whatever process, and counts the lines."""
-    lines = path.read_text().splitlines() if path.exists() else []
-    if line not in lines:
-        log.warning("Set aside: %s", line)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("a") as file:
-            file.write(line + "\n")
-        lines.append(line)
-    return len(lines)
+        folder = Path(self.trainer.default_root_dir if self.trainer is not None else ".")
+        self._quarantine.receive(problem, folder, len(self.manifest))
 
 
 def _leave_interrupts_to_the_parent(worker: int) -> None:
     """Ctrl-C reaches every process of a terminal; a reader that died of it would break the step that is finished."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-
-def _wrong(
-    img_size: int | tuple[int, int],
-    batch_size: int,
-    workers: int | None,
-    window: Window,
-    limits: tuple[float, float],
-    cap: float,
-) -> list[str]:
-    wanted, spanned = sides(img_size), 0 <= limits[0] < limits[1] <= 100
-    unused = window != "percentile" and tuple(limits) != (0.0, 100.0)
-    wrong = {
-        f"img_size must be one or two sides of 1 or more pixels, not {img_size}": len(wanted) != 2 or min(wanted) < 1,
-        f"batch_size must be 1 or more, not {batch_size}": batch_size < 1,
-        f"num_workers must be 0 or more, not {workers}": workers is not None and workers < 0,
-        f"limits must be percentiles, 0 <= low < high <= 100, not {limits}": not spanned,
-        f"limits go with --data.window percentile; the window {window!r} takes none": spanned and unused,
-        f"max_quarantine must be a share of 0-1, not {cap}": not 0 <= cap <= 1,
-    }
-    return [f"--data.{sentence}." for sentence, holds in wrong.items() if holds]
 
 
 class ChestXrayDataModule(XrayDataModule):

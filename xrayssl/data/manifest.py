@@ -6,7 +6,7 @@ import hashlib
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -15,6 +15,7 @@ from xrayssl.errors import UserError
 
 log = logging.getLogger(__name__)
 COLUMNS = ("path", "corpus", "patient", "study", "view", "split")
+SUBGROUPS = ("sex", "age")
 SPLITS = ("train", "val", "test")
 BOX_COLUMNS = ("path", "label", "left", "top", "width", "height")
 SIDES = list(BOX_COLUMNS[2:])
@@ -29,6 +30,8 @@ class Manifest:
     Args:
         table: One row per film with the columns path, corpus, patient, study, view, split (one of train, val,
             test, or empty: still to be assigned) and one float column per class: 1 present, 0 absent, NaN unknown.
+            Where a corpus knows them, also sex ("F", "M" or "" for unknown) and age (float, years, NaN unknown), for
+            figures by subgroup; without these columns they are unknown.
         classes: Names of the label columns, in the order of the network's outputs.
         task: "multilabel" (independent findings), "multiclass" (exactly one class holds), or None (no labels).
         boxes: Where findings lie, a row per box with the columns path and label (a film and a class of this manifest)
@@ -102,7 +105,18 @@ def _foreign_values(manifest: Manifest) -> list[str]:
         if not known.all():
             row = table[~known].iloc[0]
             problems.append(f"{row['path']}: the label {name!r} is {row[name]!r}; write 1, 0 or leave it empty.")
-    return problems + _not_exclusive(manifest)
+    return [*problems, *_foreign_people(manifest), *_not_exclusive(manifest)]
+
+
+def _foreign_people(manifest: Manifest) -> list[str]:
+    table = manifest.table
+    problems = [f"A class cannot be called {name!r}, which has a meaning of its own; rename it."
+                for name in SUBGROUPS if name in manifest.classes]  # fmt: skip
+    strange = {} if problems or "sex" not in table else {*table["sex"].unique()} - {"F", "M", ""}
+    problems += [f"The sex {value!r} is none of F, M and '' (unknown)." for value in strange]
+    if not problems and "age" in table and not pd.api.types.is_float_dtype(table["age"]):
+        problems.append("The column 'age' must hold years as float numbers, NaN where they are unknown.")
+    return problems
 
 
 def _not_exclusive(manifest: Manifest) -> list[str]:
@@ -203,14 +217,21 @@ def join(manifests: Sequence[Manifest]) -> Manifest:
 
 
 def _stacked(tables: Sequence[pd.DataFrame], classes: Sequence[str]) -> pd.DataFrame:
-    """One below the other. Labels that a table lacks are unknown; what else it lacks is empty text, or 0."""
+    """One below the other. Labels and other fractions that a table lacks are unknown (NaN); what else it lacks is empty
+    text, or 0."""
     kinds = {str(name): table[name].dtype for table in tables for name in table if name not in (*COLUMNS, *classes)}
-    empty = {name: 0 if pd.api.types.is_numeric_dtype(kind) else "" for name, kind in kinds.items()}
+    empty = {name: _empty(kind) for name, kind in kinds.items()}
     filled = []  # before they are joined: whole numbers would pass through floats and lose digits
     for table in tables:
         missing = {name: pd.Series(empty[name], table.index, kinds[name]) for name in kinds if name not in table}
         filled.append(table.assign(**missing))
     return pd.concat(filled, ignore_index=True)
+
+
+def _empty(kind: Any) -> Any:
+    if pd.api.types.is_float_dtype(kind):
+        return np.nan
+    return 0 if pd.api.types.is_numeric_dtype(kind) else ""
 
 
 def _score(manifests: Sequence[Manifest]) -> Score:

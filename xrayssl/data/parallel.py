@@ -54,7 +54,7 @@ def in_order(
         UserError: If a process was killed, as happens when memory runs out.
     """
     here = (function(item) for item in items)
-    progress = _Progress(description, unit, len(items) + done, done)
+    progress = Progress(description, unit, len(items) + done, done)
     # closing ends the processes, and the bar, also where the caller stops half-way
     with closing(progress), closing(_pooled(function, items, workers, description) if workers else here) as results:
         for result in results:
@@ -102,8 +102,15 @@ def _end_with_the_caller() -> None:
         os._exit(1)
 
 
-class _Progress:
-    """A bar on a terminal; elsewhere a line now and then, and one at the end."""
+class Progress:
+    """A bar on a terminal; elsewhere a line now and then.
+
+    Args:
+        description: What is being done.
+        unit: What an item is, in the singular.
+        total: Items of which there are results in the end.
+        done: Those of them that are finished already.
+    """
 
     def __init__(self, description: str, unit: str, total: int, done: int) -> None:
         self.description, self.unit, self.total = description, unit, total
@@ -112,11 +119,11 @@ class _Progress:
         shown = sys.stderr.isatty()
         self.bar = tqdm(total=total, initial=done, desc=description, unit=unit, leave=False) if shown else None
 
-    def step(self) -> None:
-        """One more item is finished."""
-        self.done += 1
+    def step(self, count: int = 1) -> None:
+        """So many more items are finished."""
+        self.done += count
         if self.bar is not None:
-            self.bar.update()
+            self.bar.update(count)
         elif time.monotonic() - self.told > SECONDS_BETWEEN_LINES:
             self.told = time.monotonic()
             rate = (self.done - self.before) / (self.told - self.started)

@@ -2,36 +2,40 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 
+from xrayssl.data.folds import MANY, Fold, dealt
 from xrayssl.data.manifest import Manifest
+from xrayssl.data.strata import balanced, by_rarity, rarest
 from xrayssl.errors import UserError
 
-MANY = 5000
-"""Patients above which they are dealt out at one stroke: balancing them one by one takes 40 s for 125,000."""
 
-
-def assign(manifest: Manifest, val: float = 0.15, test: float = 0.2, seed: int = 0) -> Manifest:
+def assign(
+    manifest: Manifest, val: float = 0.15, test: float = 0.2, seed: int = 0, fold: Fold | None = None
+) -> Manifest:
     """Gives every film without a split one, keeping patients whole and classes balanced.
 
-    Official splits stay. Where a corpus has a test list but no validation split, validation is cut from train.
+    Official splits stay. Where a corpus has a test list but no validation split, validation is cut from train. With a
+    fold, the corpus is dealt anew (see `folds.dealt`): the fold is its test split, and validation is cut from the rest.
 
     Args:
         manifest: Of one corpus, with all its classes, and "" in the split column where a film is still unassigned.
         val: Share of the unassigned (or, without any, of the training) patients for validation, 0-1.
         test: Share of the unassigned patients for testing, 0-1, in a corpus that has no official test split.
         seed: Of the shuffle; keep it fixed between the runs that you compare.
+        fold: Of a cross-validation, which takes the place of `test`.
 
     Raises:
-        UserError: If a share is none, or a patient would stand in two splits.
+        UserError: If a share is none, a patient would stand in two splits, or the corpus cannot be dealt into folds.
     """
     problems = wrong_shares(val, test)
     if problems:
         raise UserError(*problems)
+    if fold is not None:
+        manifest, test = dealt(manifest, fold, seed), 0.0
     split = _assign(manifest.table, manifest.classes, val, test, seed)
     return replace(manifest, table=manifest.table.assign(split=split))
 
@@ -58,7 +62,7 @@ def _draw(table: pd.DataFrame, free: pd.Series, classes: list[str], share: float
     patients = pool["patient"].nunique()
     if patients < 2:
         return pool.index[:0]
-    strata = _strata(pool, classes)
+    strata = rarest(pool, classes)
     if patients > MANY:
         return pool.index[_deal(pool["patient"], strata, share, seed)]
     return pool.index[_balance(pool["patient"], strata, share, seed)]
@@ -73,31 +77,18 @@ def _deal(patients: pd.Series, strata: np.ndarray, share: float, seed: int) -> n
         share: Of the patients, 0-1.
         seed: Of the order where both are equal, and of the first step.
     """
-    codes, names = pd.factorize(patients, sort=True)  # sorted: the order of the rows must not matter
-    size = np.bincount(strata)
-    by_rarity = np.argsort(np.argsort(size, kind="stable"))  # of a stratum: how many are rarer
-    rank = np.full(len(names), len(size))
-    np.minimum.at(rank, codes, by_rarity[strata])
     rng = np.random.default_rng(seed)
-    order = np.lexsort((rng.random(len(names)), np.bincount(codes), rank))
-    turns = np.floor(np.arange(len(names) + 1) * share + rng.random())
-    taken = np.zeros(len(names), bool)
+    codes, order = by_rarity(patients, strata, rng)
+    turns = np.floor(np.arange(len(order) + 1) * share + rng.random())
+    taken = np.zeros(len(order), bool)
     taken[order] = np.diff(turns) > 0
     return np.flatnonzero(taken[codes])
 
 
 def _balance(patients: pd.Series, strata: np.ndarray, share: float, seed: int) -> np.ndarray:
     """Rows of whole patients out of folds that are balanced one patient at a time."""
-    from sklearn.model_selection import StratifiedGroupKFold  # a second to import, and not needed without a draw
-
     drawn, folds = _fraction(share, patients.nunique())
-    if np.bincount(strata).max() < folds:  # no class has a film for every fold
-        strata = np.zeros_like(strata)
-    splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "The least populated class")  # rare findings reach as many folds as they can
-        parts = [part for _, part in splitter.split(strata, strata, patients)]
-    return np.sort(np.concatenate(parts[:drawn]))
+    return np.flatnonzero(balanced(patients, strata, folds, seed) < drawn)
 
 
 def _fraction(share: float, patients: int) -> tuple[int, int]:
@@ -107,12 +98,3 @@ def _fraction(share: float, patients: int) -> tuple[int, int]:
         if drawn < folds and abs(drawn / folds - share) <= 0.05 * share:
             return drawn, folds
     return min(max(1, round(share * patients)), patients - 1), patients
-
-
-def _strata(pool: pd.DataFrame, classes: list[str]) -> np.ndarray:
-    """One stratum per film: its rarest positive class, so that rare findings reach every split."""
-    if not classes:
-        return np.zeros(len(pool), int)
-    labels = np.nan_to_num(pool[classes].to_numpy(np.float32))
-    rarity = np.where(labels > 0, 1.0 / np.maximum(labels.sum(axis=0), 1), 0.0)
-    return np.where(rarity.max(axis=1) > 0, rarity.argmax(axis=1) + 1, 0)

@@ -21,7 +21,7 @@ from xrayssl.averaging import Averaging
 from xrayssl.backbone import Backbone
 from xrayssl.errors import UserError
 from xrayssl.health import REMEDY
-from xrayssl.optim import Optim
+from xrayssl.optim import Optim, effective_batch
 from xrayssl.recomputing import count_once, recompute_network
 
 log = logging.getLogger(__name__)
@@ -58,6 +58,8 @@ class Method(LightningModule):
     """What else it needs, for `xrayssl methods`."""
     remedy: ClassVar[str] = REMEDY
     """What to try when its representation collapses."""
+    unfreeze_after: int = 0
+    """Epochs for which the backbone is frozen at first."""
 
     def __init__(
         self,
@@ -192,14 +194,13 @@ class Method(LightningModule):
         """
         if not self._resumed:  # this is the first moment of a fit that knows: a checkpoint has been restored by now
             self.start()
-        trainer, data = self.trainer, getattr(self.trainer, "datamodule", None)
-        batch = getattr(data, "batch_size", 1) * trainer.accumulate_grad_batches * trainer.world_size
-        steps = trainer.estimated_stepping_batches
+        trainer = self.trainer
+        batch, steps = effective_batch(trainer), trainer.estimated_stepping_batches
         if math.isinf(steps):
             raise UserError("The schedule needs an end: set --trainer.max_epochs or --trainer.max_steps.")
         trainer.fit_loop.setup_data()
         per_epoch = math.ceil(trainer.num_training_batches / trainer.accumulate_grad_batches)
-        optimizer, scheduler = self.optim.build(self, self.backbone, batch, int(steps), per_epoch)
+        optimizer, scheduler = self.optim.build(self, self.backbone, batch, int(steps), per_epoch, self.unfreeze_after)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

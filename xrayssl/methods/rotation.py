@@ -121,10 +121,10 @@ class RotationProxy(Method):
         manifest = getattr(getattr(self.trainer, "datamodule", None), "manifest", None)
         patient_N = row_N if manifest is None else manifest.table["patient"].to_numpy()[row_N]
         figures = evaluate(films.probability, films.label, patient_N, "multiclass", TURNS, split="val")
-        accuracy, way = _spread(figures["metrics"]["accuracy"], figures["patients"])
+        way = "exact interval for" if "accuracy" in figures["interval"]["exact"] else "bootstrap over"
         unit = "films" if manifest is None else "patients"
         counts = f"{len(np.unique(row_N))} validation films, {way} {figures['patients']} {unit}"
-        rank_zero_info(finding(accuracy, counts, self._place(), _off(self._augment)))
+        rank_zero_info(finding(figures["metrics"]["accuracy"], counts, self._place(), _off(self._augment)))
 
     def _place(self) -> str:
         return f"{'ring inside the circle' if self.circle else 'frame'}, {self.border:.3g} of the side wide"
@@ -142,15 +142,6 @@ def bordering(side: int, border: float, circle: bool) -> Tensor:
     distance_HW = torch.hypot(away[:, None], away) if circle else torch.maximum(away[:, None], away)
     mask_HW = distance_HW > side / 2 - border * side
     return mask_HW & (distance_HW <= side / 2) if circle else mask_HW
-
-
-def _spread(accuracy: Figure, units: int) -> tuple[Figure, str]:
-    """The interval and how it was made: where resamples are all alike, as after a perfect score, by Wilson 1927."""
-    value, low, high = accuracy["value"], accuracy["low"], accuracy["high"]
-    if value not in (0, 1) or low is None or low != high:
-        return accuracy, "bootstrap over"
-    away = 1.96**2 / (units + 1.96**2)
-    return {"value": value, "low": max(0.0, value - away), "high": min(1.0, value + away)}, "Wilson's interval for"
 
 
 def finding(accuracy: Figure, counts: str, place: str, off: list[str]) -> str:

@@ -4,7 +4,10 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from xrayssl.study import figures
+from xrayssl.study.decisions import decisions
 from xrayssl.study.markup import Markup, element, join
+from xrayssl.study.reliability import reliability
+from xrayssl.study.subgroups import subgroups
 from xrayssl.study.words import amount, decimal, interval, level
 
 HEADLINES = {
@@ -13,7 +16,12 @@ HEADLINES = {
     "accuracy": "Accuracy",
     "balanced_accuracy": "Balanced accuracy",
     "kappa": "Cohen's kappa",
+    "ece_scaled": "Calibration error",
 }
+SELECTED_ON_TEST = (
+    "The checkpoint was selected on these very films, as some published tables were: every figure here is too good, "
+    "and says nothing of new patients."
+)
 FEW = 10  # films with one outcome: below this a bootstrap interval is not to be trusted
 
 
@@ -31,9 +39,13 @@ def outcome(content: Mapping[str, Any]) -> Markup:
     return join(
         [
             element("h3", what, f": {where}" if where else None, f", with {level(content)}s" if sure else None),
+            element("p", SELECTED_ON_TEST, class_="warning") if content.get("selected_on") == "test" else None,
             element("div", tiles, class_="tiles"),
             forest(content),
             element("p", " ".join(caveats(content)), class_="note"),
+            decisions(content),
+            reliability(content),
+            subgroups(content),
         ]
     )
 
@@ -99,8 +111,15 @@ def caveats(content: Mapping[str, Any]) -> Iterator[str]:
     yield f"{level(content).capitalize()}s: {method}{times}. The dotted line is chance."
     if any(0 < min(count.values()) < FEW for count in (content.get("counts") or {}).values()):
         yield f"Hollow dots: fewer than {FEW} films with or without it; such intervals are too narrow."
-    if undefined := content.get("undefined"):
+    undefined = list(content.get("undefined") or ())
+    if undefined:
         yield f"Not defined, because only one outcome occurs in the test: {', '.join(map(str, undefined))}."
+    without = content.get("macro_without") or {}
+    for names in {tuple(names): None for names in without.values() if names and list(names) != undefined}:
+        means = ", ".join(metric.removesuffix("_macro") for metric, left in without.items() if tuple(left) == names)
+        yield f"Left out of the mean of {means}: {', '.join(map(str, names))}."
+    if exact := how.get("exact"):
+        yield f"For a perfect or empty score no resample differs: {amount(len(exact), 'interval')} by Clopper-Pearson."
     if unlabelled := content.get("unlabelled"):
         yield f"{amount(unlabelled, 'film')} without a label left out."
     if left_out := how.get("left_out"):

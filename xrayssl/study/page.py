@@ -79,6 +79,12 @@ svg text.val, svg text.probe, svg text.health { fill: var(--accent); font-weight
 .trees .mean td { border-bottom: 1px solid var(--rule); font-weight: 600; padding-bottom: 6px; }
 .trees .mean + tr td { padding-top: 8px; }
 .trees .interval { color: var(--quiet); font-weight: 400; }
+.wide-table { overflow-x: auto; }
+.decisions { font-size: 13.5px; } .decisions th { font-size: 12px; line-height: 1.3; padding-right: 12px; }
+.decisions td { padding: 6px 12px 6px 0; overflow-wrap: normal; }
+.decisions small { display: block; color: var(--quiet); font-size: 11.5px; white-space: nowrap; }
+.reliability { width: 100%; max-width: 320px; height: auto; }
+.reliability .dots circle { fill: var(--accent); fill-opacity: .75; }
 .plate { background: var(--plate); padding: 10px; width: fit-content; max-width: 100%; }
 .plate img, .strip img { display: block; max-width: 100%; height: auto; }
 .plate img { max-height: 900px; object-fit: contain; }
@@ -121,6 +127,12 @@ footer { margin-top: 72px; padding-top: 16px; border-top: 1px solid var(--rule);
   .trees td { padding: 0; line-height: 1.5; }
   .trees .plot { grid-column: 1 / -1; grid-row: 2; width: 100%; padding: 0 12px; }
   .trees .number { display: none; } .trees .mean td { border: 0; }
+  .decisions thead { position: absolute; clip-path: inset(50%); height: 1px; overflow: hidden; }
+  .decisions tr { display: grid; grid-template-columns: 1fr 1fr; gap: 4px 16px; padding: 12px 0;
+    border-top: 1px solid var(--rule); }
+  .decisions td { border: 0; padding: 0; } .decisions td:first-child { grid-column: 1 / -1; font-weight: 600; }
+  .decisions td:empty { display: none; }
+  .decisions td[data-label]::before { content: attr(data-label); display: block; color: var(--quiet); font-size: 12px; }
 }
 @media print {
   :root { --paper: #fff; --ink: #111; --quiet: #555; --rule: #ccc; --wash: #f4f4f4; --accent: #0d6070;
@@ -131,6 +143,7 @@ footer { margin-top: 72px; padding-top: 16px; border-top: 1px solid var(--rule);
     grid-column: 1 / -1; }
   dd { font-size: 13px; } .runs { font-size: 12px; } .runs td { overflow-wrap: break-word; } .runs small
     { font-size: 11px; }
+  .decisions { font-size: 9px; } .decisions th { font-size: 8px; } .decisions small { font-size: 7.5px; }
   .strip { grid-template-columns: repeat(6, minmax(0, 1fr)); } .trees { break-inside: avoid; } h3 {
     margin-top: 28px; }
   body { font-size: 10.5pt; } main { padding: 0; max-width: none; }

@@ -15,7 +15,7 @@ import pyarrow.parquet
 
 from xrayssl.errors import UserError
 
-VERSION = 1
+VERSION, FIGURES = 1, 2  # of run.json, and of metrics.json, which version 1 of it is a part of
 
 
 @dataclass(frozen=True)
@@ -121,22 +121,23 @@ def _mapping(record: dict[str, Any], key: str) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def _json(path: Path) -> dict[str, Any]:
+def _json(path: Path, newest: int = VERSION) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise UserError(f"{path} cannot be read as JSON ({error}); the run may have been interrupted.") from None
     if not isinstance(content, dict):
         raise UserError(f"{path} should hold a JSON object and does not; was it edited by hand?")
-    if content.get("version", VERSION) != VERSION:
-        raise UserError(f"{path} is of version {content['version']}, and only {VERSION} is understood: update xrayssl.")
+    if content.get("version", VERSION) not in range(1, newest + 1):
+        known = f"at most {newest} is understood: update xrayssl"
+        raise UserError(f"{path} is of version {content['version']}, and {known}.")
     return content
 
 
 def _figures(path: Path) -> dict[str, Any] | None:
     if not path.is_file():
         return None
-    content = _json(path)
+    content = _json(path, FIGURES)
     entries = content.get("metrics")
     if not isinstance(entries, dict) or not all(_is_figure(entry) for entry in entries.values()):
         raise UserError(f"{path} holds no table of metrics with value, low and high; test the run again.")

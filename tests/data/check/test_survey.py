@@ -6,6 +6,7 @@ from dicoms import dicom
 from phantoms import small
 from PIL import Image
 
+from xrayssl.data import XrayDataModule
 from xrayssl.data.check.matches import copies
 from xrayssl.data.check.survey import SIDE, View, opened, seen, sources, survey
 from xrayssl.data.check.tally import set_out, tally
@@ -128,3 +129,12 @@ def test_an_empty_corpus_can_be_told_of():
     found = tally(pd.DataFrame(columns=["path", "patient", "study", "view", "split", "problem", "film_height",
                                         "film_width", "bits", "spacing"]), [])  # fmt: skip
     assert set_out("x", "", found).startswith("x\n")
+
+
+def test_a_fold_is_split_as_training_splits_it():
+    corpora = {"phantom": {"films": 24, "size": 48, "seed": 2, "split": False}}
+    table = opened(corpora, {**ARGUMENTS, "fold": "2/3"}).table
+    trained = XrayDataModule(corpora, fold="2/3", num_workers=0).manifest.table
+    assert dict(zip(table["path"], table["split"], strict=True)) == dict(
+        zip(trained["path"], trained["split"], strict=True)
+    )

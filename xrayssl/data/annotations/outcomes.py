@@ -9,13 +9,14 @@ import numpy as np
 import pandas as pd
 
 from xrayssl.data.annotations.spreadsheet import Sheet
-from xrayssl.data.manifest import COLUMNS, Task
+from xrayssl.data.manifest import COLUMNS, SUBGROUPS, Task
 from xrayssl.errors import UserError
 
 UNCERTAIN = {"ones": 1.0, "zeros": 0.0, "ignore": np.nan}
 _OUTCOMES = {"1": 1.0, "1.0": 1.0, "true": 1.0, "yes": 1.0, "0": 0.0, "0.0": 0.0, "false": 0.0, "no": 0.0, "": np.nan}
 _DOUBTS = ("-1", "-1.0")
-RESERVED = frozenset({*COLUMNS, "store", "shard", "offset", "height", "width", "dtype"})  # of manifests and stores
+RESERVED = frozenset({*COLUMNS, *SUBGROUPS, "store", "shard", "offset", "height", "width", "dtype"})
+"""Columns of manifests and stores."""
 _MARKS = "|;"  # between findings in one cell
 _MOST = 200  # more classes than that are measurements, or names
 
@@ -47,11 +48,12 @@ def labels_of(sheet: Sheet, columns: Sequence[str], task: Task | None, uncertain
         if name not in sheet.table
     ]
     problems += [f"labels: the column {name!r} is named twice." for name in {*columns} if list(columns).count(name) > 1]
-    problems += [_cannot(sheet, "column", name) for name in columns if name in RESERVED]
+    problems += [_cannot(sheet, "column", name) for name in columns if name in RESERVED - {*SUBGROUPS}]
     if problems:
         raise UserError(*problems)
     if len(columns) == 1 and (task == "multiclass" or not _outcome(sheet, columns[0]).all()):
-        return _of_names(sheet, columns[0], task)
+        return _of_names(sheet, columns[0], task)  # also of sex: the classes are its values
+    problems += [_cannot(sheet, "column", name) for name in columns if name in SUBGROUPS]
     values = {name: _of_outcomes(sheet, name, uncertain, problems) for name in columns}
     if problems:
         raise UserError(*problems)

@@ -15,12 +15,13 @@ import pandas as pd
 from xrayssl.data.check.duplicates import SIDE, thumbnail
 from xrayssl.data.corpora import gather
 from xrayssl.data.exclusion import exclude
+from xrayssl.data.folds import understood
 from xrayssl.data.manifest import COLUMNS, Manifest
 from xrayssl.data.parallel import in_order
 from xrayssl.data.radiograph import Radiograph, Window, read, window
 from xrayssl.data.split import assign
 from xrayssl.data.store import PLACE, StoredFilms
-from xrayssl.errors import UserError
+from xrayssl.errors import UserError, refuse
 
 TEXT = ["store", "dtype", "sha256"]
 SOURCE = ["path", *TEXT, *PLACE]
@@ -93,13 +94,15 @@ def opened(corpora: Mapping[str, Any], arguments: Mapping[str, Any]) -> Corpora:
 
     Args:
         corpora: As `gather` takes them.
-        arguments: Of the data module: val, test, split_seed and exclude.
+        arguments: Of the data module: val, test, split_seed, fold and exclude.
 
     Raises:
         UserError: If a corpus, or a list of films to leave out, is not as it should be.
     """
+    fold, unclear = understood(arguments.get("fold"))
+    refuse(unclear)
     shares = arguments["val"], arguments["test"], arguments["split_seed"]
-    manifests = [assign(manifest, *shares) for manifest in gather(corpora)]
+    manifests = [assign(manifest, *shares, fold) for manifest in gather(corpora)]
     table = together([manifest.table for manifest in manifests])
     bare = table[[*COLUMNS, *table.columns.intersection(["sha256"])]].fillna("").assign(row=np.arange(len(table)))
     kept = exclude(Manifest(bare), arguments["exclude"] or []).table["row"].to_numpy()

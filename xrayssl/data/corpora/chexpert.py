@@ -11,6 +11,7 @@ from typing import Literal
 
 import pandas as pd
 
+from xrayssl.data.annotations.demographics import ages, sexes
 from xrayssl.data.annotations.labels import FINDINGS, Uncertain, policies, resolve, vocabulary
 from xrayssl.data.annotations.tables import films_here, of_views, read_csv
 from xrayssl.data.manifest import Manifest
@@ -18,6 +19,7 @@ from xrayssl.errors import UserError
 
 log = logging.getLogger(__name__)
 _FILM = r"(?P<patient>patient\d+)/(?P<study>study\d+)(?:/(?P<film>[^/]+))?$"
+_COLUMNS = ["path", "patient", "study", "view", "split", "sex", "age"]
 _TEST = ("test.csv", "test_labels.csv", "groundtruth.csv")
 _FRONTAL, _LATERAL = ("AP", "PA", "LL", "RL", "frontal"), ("lateral",)
 
@@ -61,7 +63,7 @@ def manifest(
     patients = _patients(bases)
     parts = [_part(path, split, patients) for path, split in sources]
     marked = [resolve(part, names, policy, blank, path) for part, (path, _) in zip(parts, sources, strict=True)]
-    table = pd.concat(parts, ignore_index=True)[["path", "patient", "study", "view", "split"]].assign(corpus="chexpert")
+    table = pd.concat(parts, ignore_index=True)[_COLUMNS].assign(corpus="chexpert")
     table[names] = pd.concat(marked, ignore_index=True)
     return Manifest(films_here(of_views(table, views, _FRONTAL, _LATERAL, root), root), list(names), "multilabel")
 
@@ -99,7 +101,7 @@ def _patients(bases: Sequence[Path]) -> dict[str, str]:
 def _part(path: Path, split: str, patients: dict[str, str]) -> pd.DataFrame:
     """A row per film of one table: path, patient, study, view, split and the marks."""
     key = "Study" if path.name == "groundtruth.csv" else "Path"
-    also = ("Frontal/Lateral", "AP/PA", *FINDINGS)
+    also = ("Frontal/Lateral", "AP/PA", "Sex", "Age", *FINDINGS)
     if path.name in _TEST:
         table = read_csv(path, (key,), also=also)
     else:
@@ -113,8 +115,10 @@ def _part(path: Path, split: str, patients: dict[str, str]) -> pd.DataFrame:
     folder = pd.Series(home, table.index, dtype=str) + "/" + table["study"]
     table = table.assign(folder=folder) if key == "Path" else _films_of_studies(table.assign(folder=folder))
     study = "chexpert_" + table["patient"] + "_" + table["study"]
+    blank = pd.Series("", table.index)
     return table.assign(path=table["folder"] + "/" + table["film"], view=_views(table), study=study,
-                        patient="chexpert_" + table["patient"], split=split)  # fmt: skip
+                        patient="chexpert_" + table["patient"], split=split, sex=sexes(table.get("Sex", blank)),
+                        age=ages(table.get("Age", blank)))  # fmt: skip
 
 
 def _films_of_studies(table: pd.DataFrame) -> pd.DataFrame:

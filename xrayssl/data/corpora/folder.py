@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from xrayssl.data.manifest import COLUMNS, Manifest, Task
+from xrayssl.data.manifest import COLUMNS, SUBGROUPS, Manifest, Task
 from xrayssl.data.radiograph import SUFFIXES, is_dicom
 from xrayssl.errors import UserError
 
@@ -144,7 +144,7 @@ def _label(name: Path) -> str | None:
 
 def _classes(labels: pd.Series, root: Path) -> list[str]:
     classes = sorted(labels.dropna().unique())
-    reserved = [name for name in classes if name in COLUMNS]
+    reserved = [name for name in classes if name in (*COLUMNS, *SUBGROUPS)]
     if reserved:
         raise UserError(f"{root}: a class cannot be called {reserved[0]!r}; rename these folders.")
     spellings = {name.lower(): name for name in classes}

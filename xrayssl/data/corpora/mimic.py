@@ -11,6 +11,7 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
+from xrayssl.data.annotations.demographics import OLDEST, sexes
 from xrayssl.data.annotations.labels import FINDINGS, Uncertain, policies, resolve, vocabulary
 from xrayssl.data.annotations.tables import films_here, of_views, read_csv
 from xrayssl.data.manifest import Manifest
@@ -31,6 +32,8 @@ def manifest(
     labeller: Literal["chexpert", "negbio"] = "chexpert",
 ) -> Manifest:
     """Reads mimic-cxr-2.0.0-{split,metadata,chexpert}.csv[.gz] and files/p10/p10000032/s50414267/<film>.jpg.
+
+    With patients.csv[.gz] of MIMIC-IV beside the tables, whose dates are shifted alike, films have a sex and an age.
 
     The split is the official one. Labels are the labeller's, in the test split, too; a study that it did not label
     (there are a few) has unknown ones.
@@ -54,7 +57,8 @@ def manifest(
     films = _films(root)
     films = films_here(of_views(films, views, _FRONTAL, _LATERAL, root), root)
     films[names] = _labels(_table(root, labeller), films, names, policy, blank)
-    return Manifest(films.drop(columns=["dicom_id", *_KEYS]), list(names), "multilabel")
+    films = _with_patients(films, root)
+    return Manifest(films.drop(columns=["dicom_id", "seen", *_KEYS]), list(names), "multilabel")
 
 
 def _table(root: Path, name: str) -> Path:
@@ -65,21 +69,37 @@ def _table(root: Path, name: str) -> Path:
 
 
 def _films(root: Path) -> pd.DataFrame:
-    """A row per film of the split table: path, corpus, patient, study, view, split and the keys."""
+    """A row per film of the split table: path, corpus, patient, study, view, split, the keys, and its date (seen)."""
     source, metadata = _table(root, "split"), _table(root, "metadata")
     films = read_csv(source, ("dicom_id", *_KEYS, "split"), also=())
     foreign = films.index[~films["split"].isin(list(_SPLITS))]
     if len(foreign):
         split = films["split"][foreign[0]]
         raise UserError(f"{source}: the split {split!r} in line {foreign[0] + 2} is none of {', '.join(_SPLITS)}.")
-    views = _once(read_csv(metadata, ("dicom_id",), also=(), blank=("ViewPosition",)), ["dicom_id"], metadata)
+    views = read_csv(metadata, ("dicom_id",), also=("StudyDate",), blank=("ViewPosition",))
+    views = _once(views, ["dicom_id"], metadata)
     view = films["dicom_id"].map(views["ViewPosition"])
     if view.isna().any():
         raise UserError(f"{metadata}: no row for the film {films['dicom_id'][view.isna()].iloc[0]} of {source.name}.")
+    seen = films["dicom_id"].map(views["StudyDate"]) if "StudyDate" in views else ""
     subject, study = films["subject_id"], films["study_id"]
     folder = f"{root}/files/p" + subject.str[:2] + "/p" + subject + "/s" + study
     return films.assign(path=folder + "/" + films["dicom_id"] + ".jpg", corpus="mimic", patient="mimic_" + subject,
-                        study="mimic_" + study, view=view, split=films["split"].map(_SPLITS))  # fmt: skip
+                        study="mimic_" + study, view=view, split=films["split"].map(_SPLITS), seen=seen)  # fmt: skip
+
+
+def _with_patients(films: pd.DataFrame, root: Path) -> pd.DataFrame:
+    """Adds sex and age, if the table of patients is here: age in the anchor year plus the years since."""
+    found = [path for name in ("patients.csv.gz", "patients.csv") if (path := root / name).is_file()]
+    if not found:
+        return films
+    columns = ("gender", "anchor_age", "anchor_year")
+    patients = _once(read_csv(found[0], ("subject_id", *columns), also=()), ["subject_id"], found[0])
+    known = patients.reindex(films["subject_id"]).set_axis(films.index)
+    age, anchor, seen = (pd.to_numeric(column, errors="coerce")
+                         for column in (known["anchor_age"], known["anchor_year"], films["seen"].str[:4]))  # fmt: skip
+    years = (age + seen - anchor).astype(float)
+    return films.assign(sex=sexes(known["gender"]), age=years.where(years.between(0, OLDEST)))
 
 
 def _labels(source: Path, films: pd.DataFrame, names: Sequence[str], policy: dict[str, str], blank: str) -> np.ndarray:

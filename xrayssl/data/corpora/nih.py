@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from xrayssl.data.annotations.boxes import sides, with_area
+from xrayssl.data.annotations.demographics import ages, sexes
 from xrayssl.data.annotations.tables import read_csv
 from xrayssl.data.manifest import BOX_COLUMNS, Manifest, in_fractions
 from xrayssl.data.radiograph import SUFFIXES
@@ -48,6 +49,9 @@ def manifest(root: Path) -> Manifest:
     table["study"] = table["patient"] + "_" + entries.get("Follow-up #", pd.Series("0", entries.index)).astype(str)
     table["view"] = entries.get("View Position", "")
     table["split"] = _official_split(root, entries["stem"])
+    blank = pd.Series("", entries.index)
+    table["sex"] = sexes(entries.get("Patient Gender", blank))
+    table["age"] = ages(entries.get("Patient Age", blank))
     boxes = _boxes(root / "BBox_List_2017.csv", entries.set_index("stem")["path"])
     return Manifest(table.assign(**_findings(entries)), FINDINGS, "multilabel", boxes)
 
@@ -57,7 +61,7 @@ def _entries(root: Path) -> pd.DataFrame:
     found = sorted(root.glob("Data_Entry_2017*.csv"))
     if not found:
         raise UserError(f"{root}: Data_Entry_2017.csv of the NIH corpus is missing.")
-    entries = read_csv(found[0], _COLUMNS, also=("Follow-up #", "View Position"))
+    entries = read_csv(found[0], _COLUMNS, also=("Follow-up #", "View Position", "Patient Age", "Patient Gender"))
     entries["stem"] = entries["Image Index"].map(_stem)
     _refuse_twice(entries["stem"], found[0])
     entries["path"] = entries["stem"].map(_films(root))

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from xrayssl.data.annotations.demographics import sexes, years_between
 from xrayssl.data.annotations.lookup import by_stem, present
 from xrayssl.data.annotations.tables import of_views, read_csv
 from xrayssl.data.manifest import Manifest
@@ -18,6 +19,7 @@ from xrayssl.errors import UserError
 
 log = logging.getLogger(__name__)
 _KEYS = ("ImageID", "PatientID", "StudyID")
+_SEX, _BORN, _SEEN = "PatientSex_DICOM", "PatientBirth", "StudyDate_DICOM"
 _FRONTAL, _LATERAL = ("PA", "AP", "AP_horizontal"), ("L",)
 _EXCLUDE = "exclude"
 _SILENT = frozenset({"unchanged", "suboptimal study"})
@@ -52,7 +54,7 @@ def manifest(
     if at_least < 1 or isinstance(labels, str):
         raise UserError(f"padchest: at_least is 1 or more and labels a list, not {at_least} and {labels!r}.")
     source = _table(root)
-    films = read_csv(source, (), also=(), blank=(*_KEYS, "Projection", "Labels"))
+    films = read_csv(source, (), also=(_SEX, _BORN, _SEEN), blank=(*_KEYS, "Projection", "Labels"))
     said = _Said(films["Labels"])
     classes = said.classes(labels, at_least, source)
     films["row"], films["stem"] = np.arange(len(films)), films["ImageID"].str.rsplit(".", n=1).str[0]
@@ -61,6 +63,9 @@ def manifest(
     films = present(films, "stem", by_stem(root), source)
     table = pd.DataFrame({"path": films["path"], "corpus": "padchest", "patient": "padchest_" + films["PatientID"],
                           "study": "padchest_" + films["StudyID"], "view": films["view"], "split": ""})  # fmt: skip
+    blank = pd.Series("", films.index)
+    table["sex"] = sexes(films.get(_SEX, blank))
+    table["age"] = years_between(films.get(_BORN, blank), films.get(_SEEN, blank))
     found = pd.DataFrame(said.of(classes)[films["row"]], columns=classes)
     return Manifest(table.join(found), classes, "multilabel" if classes else None)
 

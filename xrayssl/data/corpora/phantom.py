@@ -29,7 +29,14 @@ TURNS = [
 
 
 def manifest(
-    root: Path | None, *, body: str = "chest", films: int = 600, seed: int = 0, size: int = 256, task: str | None = None
+    root: Path | None,
+    *,
+    body: str = "chest",
+    films: int = 600,
+    seed: int = 0,
+    size: int = 256,
+    task: str | None = None,
+    split: bool = True,
 ) -> Manifest:
     """Renders the corpus once, then lists it.
 
@@ -40,6 +47,7 @@ def manifest(
         seed: Seed of the patients.
         size: Shorter side of a film in pixels, at least 16.
         task: "findings" or, for the shoulder, "implant" (its default).
+        split: Comes with a test split of its own, as a published corpus; false leaves that to `--data.fold` and such.
 
     Returns:
         The manifest, split by patient.
@@ -60,6 +68,8 @@ def manifest(
         _write(folder, body, films, seed, size, task)
     table = pd.read_parquet(folder / TABLE)
     table["path"] = [str(folder / name) for name in table["path"]]
+    if not split:
+        table["split"] = ""
     kind: Literal["multiclass", "multilabel"] = "multiclass" if task == "implant" else "multilabel"
     return Manifest(table[[*COLUMNS, *names]], list(names), kind, _boxes(table))
 

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from xrayssl.data.annotations.boxes import of_films, sides, with_area
+from xrayssl.data.annotations.demographics import ages, sexes
 from xrayssl.data.annotations.lookup import Located, locate
 from xrayssl.data.annotations.outcomes import UNCERTAIN, candidates, labels_of
 from xrayssl.data.annotations.spreadsheet import SUFFIXES, Sheet, read_sheet
@@ -24,6 +25,8 @@ PATIENT = ("patient", "patientid", "patientnumber", "subject", "subjectid", "pid
 STUDY = ("study", "studyid", "studyinstanceuid", "accession", "accessionnumber", "exam", "examid")
 VIEW = ("view", "viewposition", "projection")
 SPLIT = ("split",)
+SEX = ("sex", "gender", "patientsex", "patientgender")
+AGE = ("age", "patientage")
 _SHOWN = 20  # labels in a log line
 _SIDES = ("left", "top", "width", "height")
 
@@ -38,6 +41,8 @@ def manifest(
     study: str | None = None,
     view: str | None = None,
     split: str | None = None,
+    sex: str | None = None,
+    age: str | None = None,
     films: str | None = None,
     missing: Literal["raise", "skip"] = "raise",
     boxes: str | None = None,
@@ -46,8 +51,8 @@ def manifest(
     """Reads a CSV (comma, semicolon or tab; also .csv.gz) or parquet table with a line per film.
 
     Columns are found by their usual names, such as path, image or file_name; patient_id or subject; study, view,
-    split, whatever their case; or name yours ("" takes none). Without a patient column every study is a patient, and
-    without that every film.
+    split, sex, age, whatever their case; or name yours ("" takes none). Without a patient column every study is a
+    patient, and without that every film.
 
     Args:
         root: The table, or a folder that holds one.
@@ -61,6 +66,8 @@ def manifest(
         study: Column; films of one exam.
         view: Column; such as PA.
         split: Column with train, val (valid, validation, dev), test, or blank for films yet to be assigned.
+        sex: Column with F or female, M or male, or something else for unknown; for figures by subgroup.
+        age: Column with years, or as DICOM writes them (058Y, 007M); likewise.
         films: Folder that paths start from, itself seen from the table's folder. null: the table's folder.
         missing: "raise" names films that are not on the disk, "skip" leaves them out.
         boxes: A second table, seen from the table's folder, with the same column of paths and label, left, top, width,
@@ -74,9 +81,9 @@ def manifest(
             "score": (score, ("film", "study")), "task": (task, (None, "multilabel", "multiclass"))})  # fmt: skip
     sheet = read_sheet(_file(root, boxes))
     asked = {"path": (path, PATH), "patient": (patient, PATIENT), "study": (study, STUDY), "view": (view, VIEW),
-             "split": (split, SPLIT)}  # fmt: skip
-    columns, problems = _columns(sheet, asked, score)
+             "split": (split, SPLIT), "sex": (sex, SEX), "age": (age, AGE)}  # fmt: skip
     named = [str(name) for name in labels] if isinstance(labels, list | tuple) else [str(labels)] * (labels is not None)
+    columns, problems = _columns(sheet, asked, score)
     try:
         found = labels_of(sheet, named, task, uncertain)
     except UserError as error:
@@ -171,9 +178,10 @@ def _table(sheet: Sheet, columns: dict[str, str], paths: list[str]) -> pd.DataFr
     text = {option: sheet.table.get(columns.get(option, ""), blank) for option in ("path", "study", "view", "split")}
     study = text["study"].where(text["study"] != "", text["path"])
     patient = sheet.table[columns["patient"]] if "patient" in columns else study
+    told = {name: read(sheet.table[columns[name]]) for name, read in (("sex", sexes), ("age", ages)) if name in columns}
     return pd.DataFrame({"path": pd.Series(paths, dtype=str), "corpus": "table", "patient": patient,
                          "study": study if "study" in columns else patient, "view": text["view"],
-                         "split": _splits(sheet, text["split"])})  # fmt: skip
+                         "split": _splits(sheet, text["split"]), **told})  # fmt: skip
 
 
 def _splits(sheet: Sheet, text: pd.Series) -> pd.Series:

@@ -1,0 +1,126 @@
+"""A fine-tuned classifier as its run left it: the network with its weights, how it saw films, and where it decides."""
+
+from __future__ import annotations
+
+import filecmp
+import json
+import logging
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from xrayssl.errors import UserError
+from xrayssl.results import METRICS
+from xrayssl.trained import Trained, rebuilt
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from xrayssl.data.viewing import Viewing
+
+log = logging.getLogger(__name__)
+CHECKPOINTS = ("best", "last")
+
+
+class Classifier(Trained):
+    """A run of `Finetune`; its `method` is in evaluation, its `data` are the arguments of its data module."""
+
+    @property
+    def classes(self) -> list[str]:
+        """Names of the outputs."""
+        return list(self.method.classes)
+
+    @cached_property
+    def viewing(self) -> Viewing:
+        """How the run looked at the films that it measured."""
+        from xrayssl.data.viewing import viewing
+
+        return viewing(self.data, self.method.backbone.img_size)
+
+    @cached_property
+    def operating(self) -> dict[str, Any] | None:
+        """Threshold per class and temperature, fitted on validation films for these very weights; None without."""
+        found = self.figures("test") or self.figures("val") or {}
+        return found.get("operating") or None
+
+    def figures(self, split: Literal["test", "val"]) -> dict[str, Any] | None:
+        """The newest metrics.json of the run about this split and these weights; None where there is none."""
+        files = [file for file in self.run.glob(f"*/{METRICS}")] + [self.run / METRICS]
+        known = [(file, _json(file)) for file in files if file.is_file() and self._is_ours(file)]
+        ours = [(file.stat().st_mtime, content) for file, content in known if content.get("split") == split]
+        return max(ours, key=lambda pair: pair[0])[1] if ours else None
+
+    def probabilities(self, image_BCHW: Tensor) -> Tensor:
+        """What a test of the run would say of films, in its precision: float32 (B, K) on the CPU.
+
+        Args:
+            image_BCHW: Views, uint8.
+        """
+        import torch
+
+        from xrayssl import hardware
+
+        asked, method = self.config.get("trainer") or {}, self.method
+        accelerator = "cpu" if asked.get("accelerator") == "cpu" else "auto"
+        precision = str(asked.get("precision") or hardware.precision(accelerator))
+        device = "cuda" if accelerator == "auto" and torch.cuda.is_available() else "cpu"
+        half, mixed = torch.bfloat16 if "bf16" in precision else torch.float16, precision.startswith(("bf16", "16"))
+        method.to(device)
+        with torch.no_grad(), torch.autocast(device, half, enabled=mixed):
+            return method.measured(image_BCHW.to(device))[1].float().cpu()
+
+    def _is_ours(self, file: Path) -> bool:
+        """Whether figures are of these weights; those beside the config.yaml are of the best checkpoint."""
+        if file.parent == self.run:
+            return self.checkpoint.name == "best.ckpt" or not (self.run / "checkpoints" / "best.ckpt").exists()
+        measured = _json(file.parent / "run.json").get("resumed")
+        if measured is None:
+            return False
+        path = Path(measured)
+        if path.is_file():  # the very file, or, where the run was copied, one with the same bytes
+            return filecmp.cmp(path, self.checkpoint, shallow=False)
+        return path.name == self.checkpoint.name  # where the run was moved, the name must do
+
+
+def load(run: str | Path, weights: Literal["best", "last"] | Path = "best") -> Classifier:
+    """Rebuilds a classifier from the folder of its run.
+
+    Args:
+        run: The folder.
+        weights: "best" (of a run without validation, its last), "last", or a checkpoint in a run's folder.
+
+    Raises:
+        UserError: If there is no such run or checkpoint, or the run trained no classifier.
+    """
+    found = rebuilt(_checkpoint(Path(run).expanduser(), weights), _no_classifier)
+    return Classifier(found.checkpoint, found.method, found.config)
+
+
+def _checkpoint(run: Path, weights: Literal["best", "last"] | Path) -> Path:
+    if not (run / "config.yaml").is_file():
+        raise UserError(f"--run {run}: there is no run in that folder (no config.yaml).")
+    if str(weights) not in CHECKPOINTS:
+        return Path(weights).expanduser()  # whose absence is told where it is read
+    names = CHECKPOINTS if weights == "best" else (str(weights),)
+    paths = [path for name in names if (path := run / "checkpoints" / f"{name}.ckpt").is_file()]
+    if not paths:
+        files = " or ".join(f"{name}.ckpt" for name in names)
+        raise UserError(f"--run {run}: there is no checkpoint {files} in its folder checkpoints.")
+    if paths[0].stem != weights:
+        log.info("The run kept no best checkpoint: its last one is taken.")
+    return paths[0]
+
+
+def _no_classifier(kind: type) -> str | None:
+    from xrayssl.methods import Finetune
+
+    if issubclass(kind, Finetune):
+        return None
+    return f"{kind.__name__} learns no labels; take the run of a classifier, such as of --config finetune_chest."
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError):
+        return {}

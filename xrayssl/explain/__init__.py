@@ -1,0 +1,1 @@
+"""Where a network looks: maps for statistics (`cam`), and pictures for eyes (`overlay`)."""

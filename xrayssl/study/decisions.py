@@ -1,0 +1,77 @@
+"""What follows in the report from thresholds that were chosen on validation films: a table of every class."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from xrayssl.study.markup import Markup, element, join
+from xrayssl.study.words import amount, decimal, interval
+
+COLUMNS = {
+    "auprc": "Average precision",
+    "sensitivity": "Sensitivity",
+    "specificity": "Specificity",
+    "ppv": "Positive predictive value",
+    "npv": "Negative predictive value",
+    "f1": "F1",
+    "accuracy": "Accuracy",
+    "balanced_accuracy": "Balanced accuracy",
+    "kappa": "Cohen's kappa",
+    "ece": "Calibration error",
+}
+RULES = {"youden": "the greatest sum of sensitivity and specificity (Youden 1950)"}
+
+
+def decisions(content: Mapping[str, Any]) -> Markup | None:
+    """A row per class, a column per measure, each with its interval; None where there is no such measure.
+
+    Args:
+        content: Of metrics.json.
+    """
+    entries, classes = content["metrics"], [str(name) for name in content.get("classes") or ()]
+    columns = {key: title for key, title in COLUMNS.items() if any(f"{key}/{name}" in entries for name in classes)}
+    if not columns:
+        return None
+    operating = content.get("operating") or {}
+    chosen = operating.get("threshold") or {}
+    titles = ["Class", *(["Threshold"] if chosen else []), *columns.values()]
+    means = {key: entries[f"{key}_macro"] for key in columns if f"{key}_macro" in entries}
+    rows = [_row("Mean over classes", None, means, columns, bool(chosen))] if means else []
+    for name in classes:
+        known = {key: entries[f"{key}/{name}"] for key in columns if f"{key}/{name}" in entries}
+        rows.append(_row(name, chosen.get(name), known, columns, bool(chosen)))
+    head = element("thead", element("tr", [element("th", title) for title in titles]))
+    table = element("table", head, element("tbody", rows), class_="decisions")
+    return join(
+        [
+            element("h4", "Every class"),
+            element("div", table, class_="wide-table"),
+            element("p", _how(operating), class_="note"),
+        ]
+    )
+
+
+def _row(
+    name: str, threshold: float | None, known: Mapping[str, Any], columns: Mapping[str, str], thresholds: bool
+) -> Markup:
+    cells = [element("td", name)]
+    if thresholds:
+        cells.append(element("td", decimal(threshold) if threshold is not None else "", data_label="Threshold"))
+    for key, title in columns.items():
+        entry = known.get(key)
+        value = None if entry is None else join([decimal(entry["value"]), _span(entry)])
+        cells.append(element("td", value, data_label=title))
+    return element("tr", cells)
+
+
+def _span(entry: Mapping[str, float | None]) -> Markup | None:
+    words = interval(entry)
+    return element("small", words) if words else None
+
+
+def _how(operating: Mapping[str, Any]) -> str | None:
+    if not operating:
+        return "No thresholds: they are chosen on validation films, and there was no prediction of any."
+    where = amount(operating.get("films"), "film") or "films"
+    rule = RULES.get(str(operating.get("rule")), str(operating.get("rule")))
+    split = "validation" if operating.get("split") == "val" else str(operating.get("split"))
+    return f"Thresholds are those with {rule} on {where} of the {split} split; the films shown here had no part in it."
