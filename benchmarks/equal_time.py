@@ -2,8 +2,8 @@
 
 Every arm trains from random weights for as many steps as fit into the same time of forward and backward passes on this
 machine (measured at the start, interleaved, and kept in `steps.json`, so that a run is a function of that file and its
-seed). What it is compared with is the same network at step 0, where it is a CNN with running statistics of as many
-films as a trained one's. Features are judged on labelled films by nearest neighbours and a linear probe with fixed
+seed). What it is compared with is the same network at step 0. A CNN's running statistics are then measured on whole
+films, alike for every arm. Features are judged on labelled films by nearest neighbours and a linear probe with fixed
 settings: learned on the training and validation films, measured once on the test films. Nothing is selected. What is
 finished is not repeated.
 """
@@ -111,7 +111,7 @@ def train(arm: Arm, seed: int, steps: int, films: XrayDataModule, warm_up: float
 
 
 def settle(backbone: Backbone, films: XrayDataModule) -> None:
-    """Measures running statistics, without which a random CNN gives worse features than it can."""
+    """Measures running statistics on whole films: a random CNN has none, one that learned from tiles those of tiles."""
     pool_batch_norms(backbone)
     batches = islice(films.train_dataloader(), STATISTICS // films.batch_size)
     recalibrate(backbone, (backbone.normalize(batch["image"]) for batch in batches))
@@ -172,8 +172,7 @@ def run(study: Study, name: str, seed: int, steps: int, wanted: argparse.Namespa
     start = time.process_time()
     films = data(wanted, arm.augment)
     backbone, loss = train(arm, seed, steps, films, study.warm_up)
-    if not arm.trained:
-        settle(backbone, films)
+    settle(backbone, data(wanted, Augment()))
     spent = time.process_time() - start
     figures = {probe: judge(backbone, labelled) for probe, labelled in probes.items()}
     write_json(path, {"arm": name, "seed": seed, "steps": steps, "seconds": spent, "loss": loss, "test": figures})

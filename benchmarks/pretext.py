@@ -48,7 +48,7 @@ def arms(name: str, network: str, masked: type[Method], options: dict[str, Any])
         "exemplar": arm(Exemplar, VIEWS, kind="instance"),
         "moco": arm(MoCo, VIEWS, queue=4096, **BANK),
         "byol": arm(BYOL, VIEWS, hidden=1024, **BANK),
-        "swav": arm(SwAV, VIEWS, prototypes=60, hidden=512, queue=1024, queue_after=0, freeze=0, epsilon=0.03),
+        "swav": arm(SwAV, VIEWS, prototypes=60, hidden=512),
     }
     return {f"{task}, {name}": each for task, each in made.items()}
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -118,3 +119,21 @@ def recalibrate(network: nn.Module, films: Iterable[Tensor]) -> None:
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
     network.train(training)
+
+
+@contextmanager
+def measured(network: nn.Module, films: Iterable[Tensor]) -> Iterator[None]:
+    """Within it a network has running statistics of films; afterwards its own.
+
+    Args:
+        network: See `recalibrate`.
+        films: Batches of whole films, image_BCHW; of none, the statistics stay.
+    """
+    norms = [one for one in network.modules() if isinstance(one, PooledBatchNorm2d)]
+    before = [{name: value.clone() for name, value in norm.named_buffers()} for norm in norms]
+    recalibrate(network, films)
+    try:
+        yield
+    finally:
+        for norm, state in zip(norms, before, strict=True):
+            norm.load_state_dict(state, strict=False)

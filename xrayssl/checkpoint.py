@@ -6,6 +6,7 @@ import argparse
 import os
 import re
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import numpy as np
 import torch
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 from numpy._core.multiarray import _reconstruct, scalar
+from torch import Tensor
 
 from xrayssl.errors import UserError
 
@@ -87,3 +89,21 @@ def load(path: Path, map_location: Any = "cpu") -> dict[str, Any]:
     if not isinstance(content, dict):
         raise UserError(f"{path}: this is no checkpoint, but a {type(content).__name__}.")
     return content
+
+
+def misfits(ours: Mapping[str, Tensor], theirs: Mapping[str, Tensor]) -> list[str]:
+    """One sentence on the first tensor that is missing, foreign or of another shape."""
+    shapes = [{name: tuple(value.shape) for name, value in state.items()} for state in (ours, theirs)]
+    names = [name for name in {**ours, **theirs} if shapes[0].get(name) != shapes[1].get(name)]
+    if not names:
+        return []
+    here, there = (found.get(names[0], "absent") for found in shapes)
+    return [
+        f"The checkpoint does not fit this config: {names[0]} is {there} there and {here} here "
+        f"({len(names)} tensors differ). Resume with the config.yaml of the run it comes from."
+    ]
+
+
+def class_path(kind: type) -> str:
+    """How a checkpoint names a class."""
+    return f"{kind.__module__}.{kind.__qualname__}"

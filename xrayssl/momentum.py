@@ -13,8 +13,8 @@ from torch import Tensor, nn
 class MomentumNetwork(nn.Module):
     """A copy of a module that gets no gradient and moves towards it (He et al. 2019, arXiv:1911.05722, equation 2).
 
-    A copy of a compiled network is compiled. It is in training mode where its owner is, so that its batch norms normalise by their batch, as in the code of MoCo
-    and BYOL (Grill et al. 2020, arXiv:2006.07733).
+    A copy of a compiled network is compiled. It is in training mode where its owner is, so that its batch norms
+    normalise by their batch, as in the code of MoCo and BYOL (Grill et al. 2020, arXiv:2006.07733).
 
     Args:
         online: What is trained, as it shall be copied; the two share no tensor.

@@ -1,8 +1,12 @@
 import pytest
 import torch
+from lightning.pytorch import Trainer
 
+from xrayssl.data import ChestXrayDataModule
+from xrayssl.data.augment import Augment
 from xrayssl.errors import UserError
-from xrayssl.methods import Jigsaw
+from xrayssl.methods import Jigsaw, RelativePatch
+from xrayssl.optim import Optim
 
 NETWORKS = ["resnet18", "vit_tiny_patch16_224"]
 
@@ -75,3 +79,20 @@ def test_validation_poses_the_same_puzzles_in_every_epoch(monkeypatch):
 def test_a_head_without_width_is_refused():
     with pytest.raises(UserError, match=r"model\.embedding and model\.hidden"):
         jigsaw(hidden=0)
+
+
+@pytest.mark.parametrize("kind", [Jigsaw, RelativePatch])
+def test_what_is_handed_on_has_running_statistics_of_whole_films(kind, tmp_path):
+    data = ChestXrayDataModule(
+        {"phantom": {"films": 12, "size": 64}}, img_size=64, batch_size=4, num_workers=0,
+        augment=Augment(scale=(1.0, 1.0), ratio=(1.0, 1.0), flip=0.0),
+    )  # fmt: skip
+    method = kind(backbone="resnet18", img_size=64, optim=Optim(lr=1e-6))
+    trainer = Trainer(default_root_dir=str(tmp_path), max_epochs=1, accelerator="cpu", logger=False,
+                      enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
+                      limit_val_batches=0, num_sanity_val_steps=0, use_distributed_sampler=False)  # fmt: skip
+    trainer.fit(method, datamodule=data)
+    films = torch.cat([batch["image"] for batch in data.train_dataloader()])
+    with torch.no_grad():
+        maps = method.backbone.network.conv1(method.backbone.normalize(films))
+    assert torch.allclose(method.backbone.network.bn1.running_mean, maps.mean(dim=(0, 2, 3)), rtol=0.02, atol=0.005)

@@ -19,7 +19,14 @@ NETWORKS = ["vit_tiny_patch16_224", "resnet18"]
 
 def swav(backbone="vit_tiny_patch16_224", **kwargs):
     torch.manual_seed(1)
-    options = {"prototypes": 5, "hidden": 32, "embedding": 8, "optim": Optim(warmup_epochs=0), **kwargs}
+    options = {
+        "prototypes": 5,
+        "hidden": 32,
+        "embedding": 8,
+        "epsilon": 0.05,
+        "optim": Optim(warmup_epochs=0),
+        **kwargs,
+    }
     return SwAV(backbone=backbone, img_size=32, **options)
 
 

@@ -9,6 +9,7 @@ from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
+from itertools import islice
 from typing import Any, ClassVar
 
 import torch
@@ -19,6 +20,8 @@ from torch import Tensor
 from xrayssl import handoff
 from xrayssl.averaging import Averaging
 from xrayssl.backbone import Backbone
+from xrayssl.batchnorm import measured, recalibrate
+from xrayssl.checkpoint import class_path, misfits
 from xrayssl.errors import UserError
 from xrayssl.health import REMEDY
 from xrayssl.optim import Optim, effective_batch
@@ -60,6 +63,9 @@ class Method(LightningModule):
     """What to try when its representation collapses."""
     unfreeze_after: int = 0
     """Epochs for which the backbone is frozen at first."""
+    whole_batches: int = 0
+    """Batches of whole films on which running statistics are measured before a hand-off, where the training saw
+    something else; 0 keeps those, which checkpoints have, too."""
 
     def __init__(
         self,
@@ -160,9 +166,12 @@ class Method(LightningModule):
             self._averaging.hide(self)
 
     def on_train_end(self) -> None:
-        """Leaves the averaged weights."""
+        """Leaves the averaged weights, and running statistics that fit whole films."""
         if self._averaging:
             self._averaging.settle(self)
+        if self.whole_batches:
+            with self.trainer.precision_plugin.forward_context():
+                recalibrate(self.backbone, self._normalized(self._training_films()))
 
     @contextmanager
     def averaged(self) -> Iterator[None]:
@@ -183,8 +192,17 @@ class Method(LightningModule):
         Args:
             films: Batches of whole films as they come from the data, for methods whose backbone has yet to see some.
         """
-        with self.averaged():
+        with self.averaged(), measured(self.backbone, self._normalized(films)):
             yield
+
+    def _normalized(self, films: Iterable[Tensor]) -> Iterator[Tensor]:
+        for image_BCHW in islice(films, self.whole_batches):
+            yield self.backbone.normalize(image_BCHW.to(self.device))
+
+    def _training_films(self) -> Iterator[Tensor]:
+        loader: Any = self.trainer.train_dataloader
+        for batch in islice(loader, int(self.trainer.num_training_batches)):
+            yield batch["image"]
 
     def configure_optimizers(self) -> Any:
         """AdamW over the trainable parameters with its schedule per step.
@@ -207,7 +225,7 @@ class Method(LightningModule):
         """Writes what `on_load_checkpoint` checks."""
         checkpoint["xrayssl"] = {
             "version": handoff.VERSION,
-            "method": _path(type(self)),
+            "method": class_path(type(self)),
             "settings": self._settings(),
             "backbone": {
                 **handoff.describe_backbone(self.backbone),
@@ -225,13 +243,13 @@ class Method(LightningModule):
             UserError: With the flag that was meant.
         """
         header = checkpoint.get("xrayssl", {})
-        theirs, ours = header.get("method", "another program"), _path(type(self))
+        theirs, ours = header.get("method", "another program"), class_path(type(self))
         if theirs != ours:
             raise UserError(
                 f"--ckpt_path resumes the same run, but this checkpoint is of {theirs} and the config is of {ours}; "
                 "to start from its backbone, pass it as --model.init_from instead."
             )
-        problems = self._unlike(header) or _misfits(self.state_dict(), checkpoint["state_dict"])
+        problems = self._unlike(header) or misfits(self.state_dict(), checkpoint["state_dict"])
         if problems:
             raise UserError(*problems)
         self._resumed, self.parents = True, header["backbone"]["parents"]
@@ -281,20 +299,3 @@ class Method(LightningModule):
                 f"{stage}/{name}", value, on_step=False, on_epoch=True, prog_bar=name == "loss",
                 batch_size=len(batch["image"]), sync_dist=stage != "train",
             )  # fmt: skip
-
-
-def _misfits(ours: Mapping[str, Tensor], theirs: Mapping[str, Tensor]) -> list[str]:
-    """One sentence on the first tensor that is missing, foreign or of another shape."""
-    shapes = [{name: tuple(value.shape) for name, value in state.items()} for state in (ours, theirs)]
-    names = [name for name in {**ours, **theirs} if shapes[0].get(name) != shapes[1].get(name)]
-    if not names:
-        return []
-    here, there = (found.get(names[0], "absent") for found in shapes)
-    return [
-        f"The checkpoint does not fit this config: {names[0]} is {there} there and {here} here "
-        f"({len(names)} tensors differ). Resume with the config.yaml of the run it comes from."
-    ]
-
-
-def _path(kind: type) -> str:
-    return f"{kind.__module__}.{kind.__qualname__}"

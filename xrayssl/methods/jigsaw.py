@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from xrayssl.batchnorm import pool_batch_norms
 from xrayssl.errors import UserError
 from xrayssl.heads import ProjectionHead
 from xrayssl.methods.base import Batch, Method
@@ -30,6 +31,7 @@ class Jigsaw(Method):
         jitter: Pixels by which the places of tiles differ at most; null takes all that the cell leaves. See `Tiles`.
         embedding: Width of a tile as the head sees it.
         hidden: Width of the head's hidden layer.
+        whole_batches: See `Method.whole_batches`; batch norms have seen tiles.
         **kwargs: See `Method`.
 
     Raises:
@@ -47,9 +49,12 @@ class Jigsaw(Method):
         jitter: int | None = None,
         embedding: int = 512,
         hidden: int = 4096,
+        whole_batches: int = 16,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        self.whole_batches = whole_batches
+        pool_batch_norms(self.backbone)
         if min(embedding, hidden) < 1:
             raise UserError(f"model.embedding and model.hidden must be 1 or more, not {embedding} and {hidden}.")
         self.tiles, self.permutation_seed = Tiles(self.backbone, cells, tile, jitter), permutation_seed

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-from itertools import islice
 from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
 
-from xrayssl.batchnorm import PooledBatchNorm2d, pool_batch_norms, recalibrate
+from xrayssl.batchnorm import pool_batch_norms
 from xrayssl.errors import UserError
 from xrayssl.masking import Masking
 from xrayssl.methods.base import Batch, Method
@@ -36,8 +33,7 @@ class MaskedCNNPretrain(Method):
         finest: Stride of the finest map that the decoder uses.
         target: "norm_pixels" standardises every cell by its own mean and variance, "pixels" does not.
         loss_on: "hidden" cells or "all".
-        whole_batches: Batches of whole training films on which the running statistics of the handed-off network are
-            measured when training ends; 0 keeps those of masked films. Checkpoints have the latter.
+        whole_batches: See `Method.whole_batches`.
         **kwargs: See `Method`.
 
     Raises:
@@ -105,28 +101,6 @@ class MaskedCNNPretrain(Method):
         visible_BV, hidden_BM = self._draw(image_BCHW)
         prediction_BMP = gather(patchify(self.predict(image_BCHW, visible_BV), self.cell), hidden_BM)
         return self.target.filled(prediction_BMP, image_BCHW, hidden_BM)
-
-    def on_train_end(self) -> None:
-        """Fits the running statistics to whole films, before the backbone is handed off."""
-        super().on_train_end()
-        loader: Any = self.trainer.train_dataloader
-        batches = islice(loader, min(self.whole_batches, int(self.trainer.num_training_batches)))
-        with self.trainer.precision_plugin.forward_context():
-            recalibrate(self.backbone, (self.backbone.normalize(one["image"].to(self.device)) for one in batches))
-
-    @contextmanager
-    def handed(self, films: Iterable[Tensor]) -> Iterator[None]:
-        """Also with running statistics of whole films; the training gets back its own."""
-        with super().handed(films):
-            norms = [one for one in self.backbone.modules() if isinstance(one, PooledBatchNorm2d)]
-            before = [{name: value.clone() for name, value in norm.named_buffers()} for norm in norms]
-            some = islice(films, self.whole_batches)
-            recalibrate(self.backbone, (self.backbone.normalize(one.to(self.device)) for one in some))
-            try:
-                yield
-            finally:
-                for norm, state in zip(norms, before, strict=True):
-                    norm.load_state_dict(state, strict=False)
 
     def _draw(self, image_BCHW: Tensor) -> tuple[Tensor, Tensor]:
         progress = self.progress if self.training else 1.0

@@ -44,7 +44,8 @@ class SwAV(Method):
         hidden: Width of the projector's hidden layer.
         embedding: Width of the embedding.
         temperature: Of the predictions, > 0.
-        epsilon: Smoothness of the codes, > 0.
+        epsilon: Smoothness of the codes, > 0; 0.05 in the paper. Films resemble each other, so that their cosines lie
+            close together: with 0.03 the codes of a ViT became uniform within 50 steps, with 0.02 CNN and ViT learned.
         iterations: Of Sinkhorn and Knopp, 1 or more.
         queue: Embeddings of earlier films, for each of the two views, that are shared out together with a small batch
             (3840 in the paper); 0 for none.
@@ -68,7 +69,7 @@ class SwAV(Method):
         hidden: int = 2048,
         embedding: int = 128,
         temperature: float = 0.1,
-        epsilon: float = 0.05,
+        epsilon: float = 0.02,
         iterations: int = 3,
         queue: int = 0,
         queue_after: int = 15,
@@ -160,7 +161,7 @@ class SwAV(Method):
         if even and not self._even:
             log.warning(
                 "The codes tell next to nothing: a film's is spread over %.0f of %d prototypes, and the loss stays at "
-                "log(prototypes), %.2f. Lower --model.epsilon (0.03 or 0.02), or --model.optim.lr.",
+                "log(prototypes), %.2f. Lower --model.epsilon (0.02 or 0.01), or --model.optim.lr.",
                 per_film.item(), len(used_K), math.log(len(used_K)),
             )  # fmt: skip
         self._even = even
