@@ -64,8 +64,7 @@ class Method(LightningModule):
     unfreeze_after: int = 0
     """Epochs for which the backbone is frozen at first."""
     whole_batches: int = 0
-    """Batches of whole films on which running statistics are measured before a hand-off, where the training saw
-    something else; 0 keeps those, which checkpoints have, too."""
+    """Batches of whole films to measure running statistics on before a hand-off; 0 keeps the training's."""
 
     def __init__(
         self,

@@ -33,7 +33,7 @@ class MaskedCNNPretrain(Method):
         finest: Stride of the finest map that the decoder uses.
         target: "norm_pixels" standardises every cell by its own mean and variance, "pixels" does not.
         loss_on: "hidden" cells or "all".
-        whole_batches: See `Method.whole_batches`.
+        whole_batches: See `Method.whole_batches`. Checkpoints have the statistics of the training.
         **kwargs: See `Method`.
 
     Raises:
