@@ -40,8 +40,8 @@ from xrayssl.batchnorm import pool_batch_norms, recalibrate
 from xrayssl.data import XrayDataModule
 from xrayssl.data.augment import Augment
 from xrayssl.files import write_json
-from xrayssl.intervals import evaluate
 from xrayssl.methods import Method
+from xrayssl.statistics.intervals import evaluate
 
 VIT, CNN, SIDE, STATISTICS = "vit_tiny_patch16_224", "resnet18", 128, 1024
 

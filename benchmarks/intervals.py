@@ -22,12 +22,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from xrayssl.agreement import decisions
-from xrayssl.delong import delong
-from xrayssl.intervals import evaluate
-from xrayssl.ranking import discrimination
-from xrayssl.resampling import Floats, draws, interval
-from xrayssl.subgroups import subgroups
+from xrayssl.statistics.agreement import decisions
+from xrayssl.statistics.delong import delong
+from xrayssl.statistics.intervals import evaluate
+from xrayssl.statistics.ranking import discrimination
+from xrayssl.statistics.resampling import Floats, draws, interval
+from xrayssl.statistics.subgroups import subgroups
 
 FILMS, CLASSES, RESAMPLES = 25_000, 14, 1000
 SHIFT, WITHIN, CUT = 1.0, 0.5, 0.5  # between ill and well; of films within a patient; of the decision

@@ -5,7 +5,7 @@ import torch
 from xrayssl.backbone import Backbone
 from xrayssl.errors import UserError
 from xrayssl.features import check_pool, pooled
-from xrayssl.sources import labels, opened
+from xrayssl.frozen.sources import labels, opened
 
 FILMS = torch.randint(0, 256, (3, 1, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 

@@ -8,10 +8,10 @@ import pytest
 from sklearn.metrics import cohen_kappa_score, roc_auc_score
 
 from xrayssl import results
-from xrayssl.delong import delong
 from xrayssl.errors import UserError
 from xrayssl.metrics import Gathered, evaluate
-from xrayssl.operating import Operating
+from xrayssl.statistics.delong import delong
+from xrayssl.statistics.operating import Operating
 
 
 def table(count=6):

@@ -11,23 +11,18 @@ PACKAGE = Path(__file__).parent.parent / "xrayssl"
 FILES = sorted(PACKAGE.rglob("*.py"))
 # fmt: off
 FLOORS = [  # a module may import from its own floor and from those below
-    {"cli", "__main__", "demo", "prepare", "data_command", "reconstruct", "catalogue",
-     "probe_command", "probe_figures", "embed_command",
-     "predict", "film_predictions", "export",
-     "folds_command", "efficiency_command", "series", "rehearsal", "pooling"},
+    {"cli", "__main__", "demo", "prepare", "data_command", "reconstruct", "catalogue", "predict", "export", "frozen",
+     "series"},
     {"train", "advice", "lightning_cli", "diagnose", "settings", "request", "data_request", "study", "explain",
-     "frozen_request", "extraction", "embeddings", "trained", "classifier"},
+     "trained", "classifier"},
     {"callbacks", "loggers"},
     {"methods", "data"},
-    {"results", "evaluation"},
+    {"results", "finetuning"},
     {"heads", "views", "decoders", "pyramid", "targets", "tokenizer", "tiles", "optim", "handoff",
-     "foreign", "metrics", "operating", "probing", "selection", "tuning", "tta", "label_losses", "mixing",
-     "probe_settings", "features", "sources"},
-    {"sparse", "batchnorm", "backbone", "networks", "checkpoint", "intervals", "delong"},
+     "foreign", "metrics", "statistics", "probing", "features"},
+    {"sparse", "batchnorm", "backbone", "networks", "checkpoint"},
     {"averaging", "recomputing", "masking", "maps", "patches", "attention", "memory", "permutations",
-     "ranking", "agreement", "calibration", "resampling", "subgroups",
      "gathering", "hardware", "health", "memory_bank", "momentum", "contrast", "sinkhorn",
-     "feature_cache", "projection", "scatter",
      "errors", "files", "tensors_file", "recipes", "rundir", "spelling", "laterality", "configs", "__init__"},
 ]
 # fmt: on

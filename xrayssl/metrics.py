@@ -9,7 +9,7 @@ from torch import Tensor, float32
 from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
-from xrayssl.intervals import auroc, evaluate
+from xrayssl.statistics.intervals import auroc, evaluate
 
 __all__ = ["Gathered", "Predictions", "auroc", "evaluate"]
 

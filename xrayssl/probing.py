@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from xrayssl.intervals import auroc
+from xrayssl.statistics.intervals import auroc
 
 Task = Literal["multilabel", "multiclass"]
 NEIGHBOURS, TEMPERATURE = 20, 0.07

@@ -14,14 +14,14 @@ import pandas as pd
 import pyarrow
 import pyarrow.parquet
 
-from xrayssl import calibration
-from xrayssl.delong import delong
 from xrayssl.errors import UserError
 from xrayssl.files import appearing, write_json
-from xrayssl.intervals import VERSION, confidence, labelled
 from xrayssl.metrics import Gathered, evaluate
-from xrayssl.operating import Operating
-from xrayssl.subgroups import subgroups
+from xrayssl.statistics import calibration
+from xrayssl.statistics.delong import delong
+from xrayssl.statistics.intervals import VERSION, confidence, labelled
+from xrayssl.statistics.operating import Operating
+from xrayssl.statistics.subgroups import subgroups
 
 __all__ = ["METRICS", "PREDICTIONS", "VERSION", "by_study", "summary", "write", "write_predictions"]
 PREDICTIONS, METRICS = "predictions.parquet", "metrics.json"

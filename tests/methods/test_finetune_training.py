@@ -13,13 +13,13 @@ from xrayssl.callbacks.checkpoints import BestCheckpoint
 from xrayssl.data import ShoulderXrayDataModule
 from xrayssl.data.films import collate
 from xrayssl.errors import UserError
-from xrayssl.label_losses import LabelLoss
+from xrayssl.finetuning.losses import LabelLoss
+from xrayssl.finetuning.mixing import Mixing
+from xrayssl.finetuning.tta import TTA
 from xrayssl.methods import Finetune
 from xrayssl.metrics import Gathered, auroc
-from xrayssl.mixing import Mixing
-from xrayssl.operating import fit
 from xrayssl.optim import Optim
-from xrayssl.tta import TTA
+from xrayssl.statistics.operating import fit
 
 QUIET = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False, "accelerator": "cpu",
          "use_distributed_sampler": False, "num_sanity_val_steps": 0}  # fmt: skip

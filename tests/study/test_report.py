@@ -11,9 +11,9 @@ from PIL import Image
 
 from xrayssl import results
 from xrayssl.errors import UserError
-from xrayssl.intervals import evaluate
 from xrayssl.metrics import Gathered
-from xrayssl.operating import Operating
+from xrayssl.statistics.intervals import evaluate
+from xrayssl.statistics.operating import Operating
 from xrayssl.study.figures import LEFT, RIGHT, WIDTH, curve_panels, heights, short, ticks
 from xrayssl.study.films import choose
 from xrayssl.study.markup import Markup, element

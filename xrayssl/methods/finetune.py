@@ -11,17 +11,17 @@ import torch
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
-from xrayssl import evaluation, selection, tuning
 from xrayssl.errors import UserError
-from xrayssl.evaluation import Split
+from xrayssl.finetuning import evaluation, selection, tuning
+from xrayssl.finetuning.evaluation import Split
+from xrayssl.finetuning.losses import LabelLoss
+from xrayssl.finetuning.mixing import Mixing
+from xrayssl.finetuning.selection import labels, macro_auroc
+from xrayssl.finetuning.tta import TTA
 from xrayssl.heads import LinearHead, Pooling, inherit
-from xrayssl.label_losses import LabelLoss
 from xrayssl.methods.base import Batch, Method
 from xrayssl.metrics import Gathered, Predictions
-from xrayssl.mixing import Mixing
 from xrayssl.optim import effective_batch
-from xrayssl.selection import labels, macro_auroc
-from xrayssl.tta import TTA
 
 log = logging.getLogger(__name__)
 UNSAID = {"model.loss": asdict(LabelLoss()), "model.mixing": asdict(Mixing()), "model.unfreeze_after": 0,

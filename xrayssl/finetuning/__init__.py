@@ -1,0 +1,1 @@
+"""What learning from labels needs beside the method."""

@@ -1,0 +1,1 @@
+"""What frozen features know: probes and embeddings without a training run."""

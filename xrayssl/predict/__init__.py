@@ -1,0 +1,1 @@
+"""Predictions for films that belong to no corpus."""
