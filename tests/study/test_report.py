@@ -95,7 +95,7 @@ def test_every_figure_stands_with_its_interval(page, tested):
 
 
 def test_thresholds_say_where_they_come_from(page):
-    assert "chosen" not in page.split("Every class")[0].split("</style>")[1]
+    assert "chosen" not in page.split("Every class at its threshold")[0].split("</style>")[1]
     assert "on 31 films of the validation split; the films shown here had no part in it" in page
     assert page.count('class="reliability"') == 2 and "The temperature, 1.50, was fitted on validation films" in page
 

@@ -6,48 +6,57 @@ from typing import Any
 from xrayssl.study.markup import Markup, element, join
 from xrayssl.study.words import amount, decimal, interval
 
-COLUMNS = {
-    "auprc": "Average precision",
+AT_THRESHOLDS = {
     "sensitivity": "Sensitivity",
     "specificity": "Specificity",
     "ppv": "Positive predictive value",
     "npv": "Negative predictive value",
     "f1": "F1",
+}
+FURTHER = {
+    "auprc": "Average precision",
+    "ece": "Calibration error",
     "accuracy": "Accuracy",
     "balanced_accuracy": "Balanced accuracy",
     "kappa": "Cohen's kappa",
-    "ece": "Calibration error",
 }
 RULES = {"youden": "the greatest sum of sensitivity and specificity (Youden 1950)"}
 
 
 def decisions(content: Mapping[str, Any]) -> Markup | None:
-    """A row per class, a column per measure, each with its interval; None where there is no such measure.
+    """Tables of every class, what thresholds decide first, each figure with its interval; None where there are none.
 
     Args:
         content: Of metrics.json.
     """
-    entries, classes = content["metrics"], [str(name) for name in content.get("classes") or ()]
-    columns = {key: title for key, title in COLUMNS.items() if any(f"{key}/{name}" in entries for name in classes)}
-    if not columns:
-        return None
     operating = content.get("operating") or {}
-    chosen = operating.get("threshold") or {}
-    titles = ["Class", *(["Threshold"] if chosen else []), *columns.values()]
-    means = {key: entries[f"{key}_macro"] for key in columns if f"{key}_macro" in entries}
-    rows = [_row("Mean over classes", None, means, columns, bool(chosen))] if means else []
-    for name in classes:
-        known = {key: entries[f"{key}/{name}"] for key in columns if f"{key}/{name}" in entries}
-        rows.append(_row(name, chosen.get(name), known, columns, bool(chosen)))
-    head = element("thead", element("tr", [element("th", title) for title in titles]))
-    table = element("table", head, element("tbody", rows), class_="decisions")
+    thresholds = operating.get("threshold") or {}
+    decided, further = _table(content, AT_THRESHOLDS, thresholds), _table(content, FURTHER, {})
+    if decided is None and further is None:
+        return None
     return join(
         [
-            element("h4", "Every class"),
-            element("div", table, class_="wide-table"),
+            join([element("h4", "Every class at its threshold"), decided]) if decided is not None else None,
             element("p", _how(operating), class_="note"),
+            join([element("h4", "Further figures of every class"), further]) if further is not None else None,
         ]
     )
+
+
+def _table(content: Mapping[str, Any], wanted: Mapping[str, str], thresholds: Mapping[str, Any]) -> Markup | None:
+    entries, classes = content["metrics"], [str(name) for name in content.get("classes") or ()]
+    columns = {key: title for key, title in wanted.items() if any(f"{key}/{name}" in entries for name in classes)}
+    if not columns:
+        return None
+    titles = ["Class", *(["Threshold"] if thresholds else []), *columns.values()]
+    named = {key: f"{key}_macro" if f"{key}_macro" in entries else key for key in columns}  # the mean of ece is "ece"
+    means = {key: entries[name] for key, name in named.items() if name in entries}
+    rows = [_row("Mean over classes", None, means, columns, bool(thresholds))] if means else []
+    for name in classes:
+        known = {key: entries[f"{key}/{name}"] for key in columns if f"{key}/{name}" in entries}
+        rows.append(_row(name, thresholds.get(name), known, columns, bool(thresholds)))
+    head = element("thead", element("tr", [element("th", title) for title in titles]))
+    return element("div", element("table", head, element("tbody", rows), class_="decisions"), class_="wide-table")
 
 
 def _row(
