@@ -256,6 +256,13 @@ def test_the_model_takes_from_the_data_what_it_has_arguments_for(config, tmp_pat
     assert not hasattr(lightning_cli.start(understand("fit", words)).model, "classes")
 
 
+def test_a_refused_value_of_a_classifier_is_told_alone(config, tmp_path, capsys):
+    words = ["fit", "--config", config, "--model.unfreeze_after", "-1", "--out", str(tmp_path / "r")]
+    assert main(words) == 2
+    (said,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("xrayssl:")]
+    assert "--model.unfreeze_after" in said
+
+
 def test_synchronised_batch_norms_are_ours_on_any_device_and_keep_their_activation(config, tmp_path, monkeypatch):
     monkeypatch.setattr(XrayCLI, "_run_subcommand", lambda self, verb: None)
     words = ["--config", config, "--model.backbone", "densenet121", "--trainer.sync_batchnorm", "true"]

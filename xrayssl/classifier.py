@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 CHECKPOINTS = ("best", "last")
+FILMS = ("corpora", "labels", "split_seed", "val", "test", "fold")
 
 
 class Classifier(Trained):
@@ -40,13 +41,12 @@ class Classifier(Trained):
     @cached_property
     def operating(self) -> dict[str, Any] | None:
         """Threshold per class and temperature, fitted on validation films for these very weights; None without."""
-        found = self.figures("test") or self.figures("val") or {}
-        return found.get("operating") or None
+        return (self.figures("test") or {}).get("operating") or None
 
     def figures(self, split: Literal["test", "val"]) -> dict[str, Any] | None:
         """The newest metrics.json of the run about this split and these weights; None where there is none."""
         files = [file for file in self.run.glob(f"*/{METRICS}")] + [self.run / METRICS]
-        known = [(file, _json(file)) for file in files if file.is_file() and self._is_ours(file)]
+        known = [(file, _json(file)) for file in files if file.is_file() and self._is_ours(file) and self._alike(file)]
         ours = [(file.stat().st_mtime, content) for file, content in known if content.get("split") == split]
         return max(ours, key=lambda pair: pair[0])[1] if ours else None
 
@@ -80,6 +80,22 @@ class Classifier(Trained):
         if path.is_file():  # the very file, or, where the run was copied, one with the same bytes
             return filecmp.cmp(path, self.checkpoint, shallow=False)
         return path.name == self.checkpoint.name  # where the run was moved, the name must do
+
+    def _alike(self, file: Path) -> bool:
+        """Whether figures are of the run's own films, seen as it sees them."""
+        import yaml
+
+        path = file.parent / "config.yaml"
+        if not path.is_file():
+            return False
+        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+        return _films(found) == _films(self.config)
+
+
+def _films(config: dict[str, Any]) -> dict[str, Any]:
+    """What decides which films are measured, and from how many views."""
+    model, data = (config.get(part, {}).get("init_args") or {} for part in ("model", "data"))
+    return {**{name: data.get(name) for name in FILMS}, **{name: model.get(name) for name in ("tta", "score")}}
 
 
 def load(run: str | Path, weights: Literal["best", "last"] | Path = "best") -> Classifier:

@@ -257,10 +257,8 @@ def further(config: Any) -> list[str]:
     found: list[str] = []
     kind = _imported(str(config.get("model.class_path")))
     if kind is not None:
-        values = {**vars(config.get("model.init_args")), "init_from": None}  # which would be downloaded
-        if "img_size" in parameters(kind):
-            values["img_size"] = config.get("data.init_args.img_size")
-        _tried(kind, values, found)
+        side = {"img_size": config.get("data.init_args.img_size")} if "img_size" in parameters(kind) else {}
+        _tried(kind, {**vars(config.get("model.init_args")), "init_from": None, **side}, found)  # would be downloaded
     return found
 
 
@@ -276,6 +274,8 @@ def _tried(kind: type, values: Mapping[str, Any], found: list[str]) -> Any:
             arguments[name] = tuple(one for part in parts if (one := _tried(inner, vars(part), found)) is not None)
         elif (one := _tried(inner, vars(value), found)) is not None:
             arguments[name] = one
+    if "classes" in hints and not arguments.get("classes"):  # which the data give
+        return None
     try:
         with noting(found):
             return kind(**arguments)

@@ -23,6 +23,9 @@ class Gathered:
     label: NDArray[np.float32]  # (N, K): 1, 0 or NaN
 
 
+NOTHING = Gathered(np.empty(0, np.int64), np.empty((0, 0), np.float32), np.empty((0, 0), np.float32))
+
+
 class Predictions(Metric):
     """What the network said of each film, gathered over processes, each film once.
 
@@ -63,7 +66,7 @@ class Predictions(Metric):
     def compute(self) -> Gathered:
         """Every film of every process once, by ascending index."""
         if len(self.index) == 0:
-            return Gathered(np.empty(0, np.int64), np.empty((0, 0), np.float32), np.empty((0, 0), np.float32))
+            return NOTHING
         every = [dim_zero_cat(state).cpu().numpy() for state in (self.index, self.probability, self.label)]
         index, first = np.unique(every[0], return_index=True)
         return Gathered(index, every[1][first], every[2][first])

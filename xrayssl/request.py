@@ -15,6 +15,7 @@ from xrayssl.errors import UserError
 
 CORPORA = "--data.corpora."
 NESTED = ("--model.", "--data.")
+SPLIT = ("--data.fold", "--data.split_seed", "--data.val", "--data.test")
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,7 @@ def understand(verb: str, argv: Sequence[str]) -> Request:
     weights, words = take(words, "--ckpt_path")
     problems = given_twice(words)
     run = _run(verb, runs, problems)
+    problems += split_anew(words) if run else []
     configs = ([run / "config.yaml"] if run else []) + _configs(names, problems)
     checkpoint = _checkpoint(verb, weights, run, problems, wanted=not _only_shows(words))
     if problems:
@@ -122,6 +124,14 @@ def given_twice(words: Sequence[str]) -> list[str]:
     roots = Counter(word for word in words if word.startswith(CORPORA) and "." not in word.removeprefix(CORPORA))
     return [f"{name} is given {count} times and takes one folder; put the films below one, or list them in a table."
             for name, count in roots.items() if count > 1]  # fmt: skip
+
+
+def split_anew(words: Sequence[str]) -> list[str]:
+    """A sentence about each option that would deal a run's own films anew, so that it is tested on what it learned."""
+    if any(word.startswith(CORPORA.rstrip(".")) for word in words):
+        return []
+    return [f"{name} has no place beside --run, whose films would be split otherwise than it was trained; for other "
+            "films give --data.corpora." for name in SPLIT if name in words]  # fmt: skip
 
 
 def fold_corpora(words: Sequence[str]) -> list[str]:

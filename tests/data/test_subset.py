@@ -95,6 +95,14 @@ def test_a_fraction_has_the_classes_in_their_proportions():
     assert share.to_numpy() == pytest.approx(of(manifest)[manifest.classes].mean().to_numpy(), abs=0.01)
 
 
+def test_a_share_of_the_labelled_patients_is_drawn_where_most_have_no_label():
+    manifest = films(4000, 3, most=1)
+    table = manifest.table.copy()
+    table.loc[table.index % 5 > 0, manifest.classes] = np.nan
+    found = of(draw(Manifest(table, manifest.classes, "multilabel"), Subset(0.5)))[manifest.classes]
+    assert found.notna().all(axis=1).sum() == pytest.approx(400, abs=4)  # 800 of 3,200 training patients have labels
+
+
 def test_shots_are_films_of_each_class_from_different_patients():
     manifest = films(400, 4, "multiclass")
     found = of(draw(manifest, Subset(shots=5)))

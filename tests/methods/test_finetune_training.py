@@ -159,9 +159,10 @@ def test_what_does_not_go_together_is_refused(options, sentence, shoulder):
         tuned(shoulder, **options)
 
 
-def test_a_backbone_that_would_never_be_trained_is_refused(tmp_path, shoulder):
+@pytest.mark.parametrize("epochs", [3, 5])
+def test_a_backbone_that_would_never_be_trained_is_refused(epochs, tmp_path, shoulder):
     with pytest.raises(UserError, match="leaves no epoch"):
-        fitted(tmp_path, tuned(shoulder, unfreeze_after=3), shoulder)
+        fitted(tmp_path, tuned(shoulder, unfreeze_after=epochs), shoulder)  # of 3
 
 
 def test_balanced_classes_are_those_of_the_training_films_and_stay_with_the_checkpoint(tmp_path, makers):

@@ -76,6 +76,23 @@ def test_other_weights_have_no_thresholds_of_the_tested_ones(run, folder, tmp_pa
     assert classifier.load(run).operating and classifier.load(run, weights).operating is None
 
 
+def test_a_later_test_of_other_views_or_without_validation_leaves_the_thresholds_alone(run, tmp_path):
+    copied, before = shutil.copytree(run, tmp_path / "run"), classifier.load(run).operating
+    options = {"views": ["--model.tta.crops", "[0.5]"], "empty": ["--trainer.limit_val_batches", "0.01"]}
+    for name, words in options.items():
+        assert main(["test", "--run", str(copied), *words, "--out", str(copied / name), *FEW]) == 0
+    assert json.loads((copied / "empty" / "metrics.json").read_text())["operating"] is None
+    assert json.loads((copied / "views" / "metrics.json").read_text())["operating"] != before
+    shutil.rmtree(copied / "empty")
+    assert classifier.load(copied).operating == before
+
+
+def test_a_runs_own_films_are_not_dealt_anew(run, capsys):
+    assert main(["test", "--run", str(run), "--data.fold", "2/3", "--data.split_seed", "1"]) == 2
+    said = capsys.readouterr().err
+    assert "--data.fold has no place beside --run" in said and "--data.split_seed has no place" in said
+
+
 def test_a_run_that_was_moved_keeps_its_thresholds(run, tmp_path):
     moved = shutil.copytree(run, tmp_path / "elsewhere")
     record = json.loads((moved / "test" / "run.json").read_text())

@@ -53,6 +53,12 @@ def test_folds_test_every_film_once_and_pool_them(config, tmp_path, capsys):
     assert (tmp_path / "cv/fold-1/run.json").stat().st_mtime_ns == before
 
 
+def test_folds_of_a_fraction_are_pooled_too(config, tmp_path):
+    words = ["folds", "--config", config, "--folds", "2", "--data.fraction", "0.5", "--out", str(tmp_path / "cv")]
+    assert main(words) == 0
+    assert pd.read_parquet(tmp_path / "cv" / "predictions.parquet")["film"].nunique() == 48
+
+
 def test_a_killed_fold_goes_on_from_its_last_checkpoint(config, tmp_path, monkeypatch, capsys):
     words = ["folds", "--config", config, "--folds", "2", "--trainer.max_epochs", "8", "--out", str(tmp_path / "cv")]
     monkeypatch.setattr(series, "process", killed)

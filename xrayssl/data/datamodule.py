@@ -108,8 +108,9 @@ class XrayDataModule(LightningDataModule):
         # split before anything else: a corpus's test films must not depend on its company, on the labels chosen, or
         # on what could be read
         split = [store.readable(assign(manifest, val, test, split_seed, dealt)) for manifest in self._gathered()]
-        whole = without(select(join(split), labels), self.exclude)
-        self.manifest: Manifest = subset.draw(whole, kept)  # last: a share of what would be learned from
+        self.whole: Manifest = select(join(split), labels)
+        """Every film of the corpora, also those that are excluded from training or not drawn."""
+        self.manifest: Manifest = subset.draw(without(self.whole, self.exclude), kept)  # last: a share of the rest
         self.augment = self._keeping_sides()
         self._warn_of_enlarged_films()
 

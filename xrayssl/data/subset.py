@@ -77,7 +77,9 @@ def draw(manifest: Manifest, subset: Subset) -> Manifest:
 def _fraction(pool: pd.DataFrame, classes: Sequence[str], subset: Subset) -> np.ndarray:
     """The films of the first patients of a sequence in which every beginning is stratified, bool (N,)."""
     codes, names = pd.factorize(pool["patient"], sort=True)
-    sequence = _sequence(codes, _carried(pool, classes, codes, len(names)), rarest(pool, classes), subset.seed)
+    unknown = pool[list(classes)].isna().all(axis=1).to_numpy(bool)  # of whom the share is drawn, too, and by itself
+    strata = np.where(unknown, len(classes) + 1, rarest(pool, classes))
+    sequence = _sequence(codes, _carried(pool, classes, codes, len(names)), strata, subset.seed)
     count = max(1, round(subset.fraction * len(names)))
     return np.isin(codes, sequence[:count])
 

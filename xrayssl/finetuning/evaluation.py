@@ -29,7 +29,7 @@ def over(trainer: Any, split: Split, keep: Callable[[Any], Any]) -> None:
     """
     loader, most = getattr(trainer.datamodule, f"{split}_dataloader")(), getattr(trainer, f"limit_{split}_batches")
     with trainer.precision_plugin.forward_context(), torch.no_grad():
-        for batch in islice(loader, most if isinstance(most, int) else round(most * len(loader))):
+        for batch in islice(loader, most if isinstance(most, int) else int(most * len(loader))):
             keep(trainer.strategy.batch_to_device(batch))
 
 
@@ -63,7 +63,8 @@ def write(
     """
     if not trainer.is_global_zero:
         return
-    tuned = operating.fit(scored(trainer, validated, task, unit), task, list(classes)) if validated else None
+    known = validated is not None and len(validated.index)
+    tuned = operating.fit(scored(trainer, validated, task, unit), task, list(classes)) if known else None  # type: ignore
     folder, table = Path(trainer.default_root_dir), trainer.datamodule.manifest.table
     figures = results.write(
         folder, table, films, task, list(classes), split, unit, tuned=tuned, selected_on=selected_on

@@ -161,8 +161,8 @@ class Extraction:
 
 
 def digests(table: pd.DataFrame, rows: np.ndarray) -> list[bytes]:
-    """What tells the films of some rows from all others, wherever the corpus lies: for a film in a store, the store's
-    record and the place in it; for a file, its name with its folder's, its size and when it was changed."""
+    """What tells the films of some rows from all others: for a film in a store, the store's record and the place in it;
+    for a file, its path (in many corpora patients' films bear the same names), its size and when it was changed."""
     stored = table.reindex(columns=["path", "store", *PLACE]).iloc[rows]
     stores = {root: (Path(root) / FACTS).read_text("utf-8") for root in stored["store"].dropna().unique() if root}
     found = []
@@ -177,4 +177,4 @@ def _file(path: str) -> list[Any]:
         state = os.stat(path)
     except OSError:
         return [path]  # the reader will say so
-    return [Path(path).parts[-2:], state.st_size, state.st_mtime_ns]
+    return [os.path.abspath(path), state.st_size, state.st_mtime_ns]

@@ -20,7 +20,7 @@ from xrayssl.finetuning.selection import labels, macro_auroc
 from xrayssl.finetuning.tta import TTA
 from xrayssl.heads import LinearHead, Pooling, inherit
 from xrayssl.methods.base import Batch, Method
-from xrayssl.metrics import Gathered, Predictions
+from xrayssl.metrics import NOTHING, Gathered, Predictions
 from xrayssl.optim import effective_batch
 
 log = logging.getLogger(__name__)
@@ -164,7 +164,7 @@ class Finetune(Method):
             UserError: If they define no AUROC; see `on_validation_epoch_end`. If the backbone would never be trained.
         """
         tuning.adopt(self.trainer, self.optim.lr)
-        if self.unfreeze_after and self.trainer.max_epochs == self.unfreeze_after:
+        if 0 < (self.trainer.max_epochs or 0) <= self.unfreeze_after:
             raise UserError(f"--model.unfreeze_after {self.unfreeze_after} leaves no epoch to train the backbone in.")
         if self.select_on == "test":
             log.warning("The test films select the checkpoint (--model.select_on test): all figures of this run are "
@@ -215,7 +215,7 @@ class Finetune(Method):
     def on_test_start(self) -> None:
         """Predicts the validation films with the weights that are tested: they choose thresholds and temperature."""
         manifest: Any = self.trainer.datamodule.manifest  # type: ignore[attr-defined]
-        self._validated = self._over("val") if len(manifest.rows("val")) and self.trainer.limit_val_batches else None
+        self._validated = self._over("val") if len(manifest.rows("val")) else None
 
     def on_test_epoch_end(self) -> None:
         """Writes predictions.parquet and metrics.json into the run, and logs the figures."""
@@ -284,7 +284,7 @@ class Finetune(Method):
 
     def _gathered(self) -> Gathered:
         """Every film's prediction, once; the next epoch begins with none."""
-        films = self.predictions.compute()
+        films = self.predictions.compute() if self.predictions.update_called else NOTHING
         self.predictions.reset()
         return films
 

@@ -40,7 +40,7 @@ TEXT = """Without PATH: writes predictions.parquet of the run's test films into 
   --data.batch_size 32            films at a time
   --data.num_workers 8            processes that read films (default: one per core)
 
-The table has a row per film: probability/<class>, and where the run was validated or tested also calibrated/<class>
+The table has a row per film: probability/<class>, and where the run was tested also calibrated/<class>
 (by the temperature fitted on validation films) and above/<class> (1 from the threshold chosen there on).
 """
 

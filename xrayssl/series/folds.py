@@ -58,7 +58,7 @@ def folds_command(argv: Sequence[str]) -> int:
 def _pooled(series: Series, data: Any) -> int:
     from xrayssl.series.pooling import after_test, pool, summary
 
-    figures = pool(series.folder, [after_test(series.run(job)) for job in series.jobs], data.manifest.table)
+    figures = pool(series.folder, [after_test(series.run(job)) for job in series.jobs], data.whole.table)
     sys.stdout.write(f"{summary(figures)}\n\nThe pool is in {series.folder}.\n")
     return 0
 

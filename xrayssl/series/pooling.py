@@ -56,7 +56,7 @@ def pool(folder: Path, folds: Sequence[Tested], table: pd.DataFrame) -> dict[str
     Args:
         folder: Where to.
         folds: Each one's test, in order.
-        table: Of the manifest; the split does not matter.
+        table: Of the manifest of all films; the split does not matter.
 
     Returns:
         The content of metrics.json: that of one test, and `folds`: count, note, figures of each, mean and sd.

@@ -53,7 +53,7 @@ def fit(films: Gathered, task: Task, classes: Sequence[str], split: str = "val")
 def youden(probability_N: Floats, label_N: Floats) -> float | None:
     """The threshold with the greatest sensitivity + specificity (Youden 1950), halfway to the probability below it.
 
-    Of several as good the highest is taken. Where none is better than chance, every film is called.
+    Of several as good the highest is taken; where all do harm, the lowest, with which each of these films is called.
 
     Args:
         probability_N: Of one class.

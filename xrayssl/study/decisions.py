@@ -37,7 +37,7 @@ def decisions(content: Mapping[str, Any]) -> Markup | None:
     return join(
         [
             join([element("h4", "Every class at its threshold"), decided]) if decided is not None else None,
-            element("p", _how(operating), class_="note"),
+            element("p", _how(content), class_="note"),
             join([element("h4", "Further figures of every class"), further]) if further is not None else None,
         ]
     )
@@ -77,10 +77,13 @@ def _span(entry: Mapping[str, float | None]) -> Markup | None:
     return element("small", words) if words else None
 
 
-def _how(operating: Mapping[str, Any]) -> str | None:
+def _how(content: Mapping[str, Any]) -> str:
+    operating, folds = content.get("operating") or {}, content.get("folds")
+    if folds:
+        return f"Thresholds are those of each of the {folds['count']} folds, chosen on its own validation films."
     if not operating:
         return "No thresholds: they are chosen on validation films, and there was no prediction of any."
-    where = amount(operating.get("films"), "film") or "films"
+    where = amount(operating.get("films"), str(content.get("unit", "film")))
     rule = RULES.get(str(operating.get("rule")), str(operating.get("rule")))
     split = "validation" if operating.get("split") == "val" else str(operating.get("split"))
     return f"Thresholds are those with {rule} on {where} of the {split} split; the films shown here had no part in it."
