@@ -34,9 +34,9 @@ def trained(folder, callbacks, model=None, films=None, epochs=3, resume=None, **
     return model
 
 
-def one_and_two(folder, callback):
-    """Trains an epoch in one process and in two, into folders of these names."""
+def one_and_two(folder, callback, model=None):
+    """Trains an epoch in one process and in two, into folders of these names; `model` makes another method."""
     two = {"devices": 2, "strategy": "ddp_fork", "use_distributed_sampler": False}
     for name, options in (("one", {}), ("two", two)):
         (folder / name).mkdir()
-        trained(folder / name, [callback()], epochs=1, **options)
+        trained(folder / name, [callback()], model() if model else None, epochs=1, **options)

@@ -26,12 +26,14 @@ class PooledBatchNorm2d(nn.BatchNorm2d):
         self.weight, self.bias = norm.weight, norm.bias
         self.running_mean, self.running_var = norm.running_mean, norm.running_var
         self.num_batches_tracked = norm.num_batches_tracked
+        self.alone = False  # whether to take the statistics of this process only
         self.drop, self.act = (getattr(norm, name, nn.Identity()) for name in ("drop", "act"))
         self.train(norm.training)
 
     def forward(self, map_BCHW: Tensor) -> Tensor:
         """The normalised map, of the same shape."""
-        pooled = self.training and distributed.is_initialized() and distributed.get_world_size() > 1
+        several = distributed.is_initialized() and distributed.get_world_size() > 1
+        pooled = self.training and several and not self.alone
         return self.act(self.drop(self._pooled(map_BCHW) if pooled else super().forward(map_BCHW)))
 
     def _pooled(self, map_BCHW: Tensor) -> Tensor:
@@ -114,16 +116,18 @@ def recalibrate(network: nn.Module, films: Iterable[Tensor]) -> None:
         norm.momentum = None  # a mean over all batches from here on
         if norm.num_batches_tracked is not None:
             norm.num_batches_tracked.zero_()
-    for image_BCHW in films:
-        network(image_BCHW)
-    for norm, momentum in zip(norms, momenta, strict=True):
-        norm.momentum = momentum
-    network.train(training)
+    try:
+        for image_BCHW in films:
+            network(image_BCHW)
+    finally:
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum = momentum
+        network.train(training)
 
 
 @contextmanager
 def measured(network: nn.Module, films: Iterable[Tensor]) -> Iterator[None]:
-    """Within it a network has running statistics of films; afterwards its own.
+    """Within it a network has running statistics of films; afterwards its own. For one process: others take no part.
 
     Args:
         network: See `recalibrate`.
@@ -131,9 +135,12 @@ def measured(network: nn.Module, films: Iterable[Tensor]) -> Iterator[None]:
     """
     norms = [one for one in network.modules() if isinstance(one, PooledBatchNorm2d)]
     before = [{name: value.clone() for name, value in norm.named_buffers()} for norm in norms]
-    recalibrate(network, films)
+    for norm in norms:
+        norm.alone = True
     try:
+        recalibrate(network, films)
         yield
     finally:
         for norm, state in zip(norms, before, strict=True):
+            norm.alone = False
             norm.load_state_dict(state, strict=False)

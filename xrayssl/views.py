@@ -10,21 +10,24 @@ import torch
 from torch import Tensor
 
 from xrayssl.backbone import Backbone
-from xrayssl.errors import UserError
+from xrayssl.errors import UserError, refuse
 
 
-def check_views(name: str, data: Any) -> None:
-    """Whether films come in two views, before any is read.
+def check_views(name: str, data: Any, together: int = 1) -> None:
+    """Whether films come in two views, and enough of them at a time, before any is read.
 
     Args:
         name: Of the method.
         data: The data module; one that does not say is believed.
+        together: Films that a batch of a process must have.
 
     Raises:
-        UserError: With the key that asks for them.
+        UserError: With the keys that ask for them.
     """
-    if getattr(getattr(data, "augment", None), "views", 2) < 2:
-        raise UserError(_sentence(name))
+    single = getattr(getattr(data, "augment", None), "views", 2) < 2
+    batch = getattr(data, "batch_size", together)
+    few = f"{name} needs batches of {together} or more films, not {batch}: raise --data.batch_size."
+    refuse([*[_sentence(name)] * single, *[few] * (batch < together)])
 
 
 def pair(name: str, batch: Mapping[str, Any]) -> list[Tensor]:

@@ -14,7 +14,7 @@ from xrayssl.callbacks import OnlineProbe, RepresentationHealth
 from xrayssl.cli import main
 from xrayssl.errors import UserError
 from xrayssl.health import Health, health
-from xrayssl.methods import Method, RotationProxy
+from xrayssl.methods import Method, RelativePatch, RotationProxy
 from xrayssl.optim import Optim
 
 NAMES = ["health/std", "health/rank", "health/alignment", "health/uniformity"]
@@ -216,10 +216,17 @@ def test_options_that_make_no_sense_are_refused(options):
         RepresentationHealth(**options)
 
 
+def tiles():
+    """A method whose batch norms pool over processes, and are measured on whole films by one of them."""
+    torch.manual_seed(1)
+    return RelativePatch(backbone="test_resnet", img_size=32, optim=Optim(warmup_epochs=0))
+
+
 @pytest.mark.filterwarnings("ignore:It is recommended to use")  # of the training loss
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # fork in a process with threads
-def test_two_processes_log_what_one_does(tmp_path):
-    one_and_two(tmp_path, lambda: RepresentationHealth(every=1))
+@pytest.mark.parametrize("make", [None, tiles])
+def test_two_processes_log_what_one_does(make, tmp_path):
+    one_and_two(tmp_path, lambda: RepresentationHealth(every=1), make)
     first = [logged(tmp_path / name)[0] for name in ("one", "two")]
     assert [first[0][name] for name in NAMES] == [first[1][name] for name in NAMES]
     assert len(logged(tmp_path / "two")) == 2

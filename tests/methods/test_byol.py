@@ -143,3 +143,9 @@ def test_arguments_that_make_no_sense_are_named_at_once():
     with pytest.raises(UserError) as caught:
         byol(momentum=2.0, variance=-1.0)
     assert ["model.momentum" in caught.value.messages[0], "model.variance" in caught.value.messages[1]] == [True, True]
+
+
+def test_widths_and_weights_that_are_none_are_named_at_once():
+    with pytest.raises(UserError) as caught:
+        BYOL(backbone="test_vit", img_size=32, hidden=0, embedding=-1, variance=float("nan"), momentum=2.0)
+    assert len(caught.value.messages) == 4

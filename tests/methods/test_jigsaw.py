@@ -77,7 +77,7 @@ def test_validation_poses_the_same_puzzles_in_every_epoch(monkeypatch):
 
 
 def test_a_head_without_width_is_refused():
-    with pytest.raises(UserError, match=r"model\.embedding and model\.hidden"):
+    with pytest.raises(UserError, match=r"model\.hidden must be 1 or more, not 0"):
         jigsaw(hidden=0)
 
 

@@ -225,10 +225,35 @@ def test_a_fixed_patch_projection_is_not_trained():
 
 
 def test_every_argument_that_makes_no_sense_is_named_at_once():
-    wrong = {"queue": 0, "momentum": 2.0, "temperature": 0.0, "variance": -1.0, "splits": 0, "fixed_patches": True}
+    wrong = {"queue": 0, "momentum": 2.0, "temperature": 0.0, "variance": -1.0, "splits": 0, "fixed_patches": True,
+             "embedding": 0, "hidden": -1}  # fmt: skip
     with pytest.raises(UserError) as caught:
         MoCo(backbone="resnet18", img_size=32, **wrong)
     assert [name for name in wrong if not any(f"model.{name}" in text for text in caught.value.messages)] == []
+
+
+def test_parts_of_a_batch_need_two_films_each(shoulder, tmp_path):
+    shoulder.augment = replace(shoulder.augment, views=2)
+    method = MoCo(queue=8, splits=4, backbone="resnet18", img_size=32)
+    with pytest.raises(UserError, match="batches of 8 or more films, not 4"):
+        Trainer(default_root_dir=str(tmp_path), max_epochs=1, **QUIET).fit(method, datamodule=shoulder)
+    assert [
+        len(part) for part in MoCo(queue=8, splits=4, backbone="resnet18", img_size=32)._parts(films(9)["image"])
+    ] == [3, 2, 2, 2]
+
+
+def test_a_run_is_validated_on_films_of_another_number(shoulder, tmp_path):
+    shoulder.augment = replace(shoulder.augment, views=2)
+    path = tmp_path / "last.ckpt"
+    trainer = Trainer(default_root_dir=str(tmp_path), max_epochs=1, **QUIET)
+    trainer.fit(MoCo(queue=8, backbone="test_vit", img_size=32), datamodule=shoulder)
+    trainer.save_checkpoint(path)
+    for queue in (9, 8):
+        other = MoCo(queue=queue, backbone="test_vit", img_size=32)
+        Trainer(default_root_dir=str(tmp_path), **QUIET).validate(
+            other, datamodule=shoulder, ckpt_path=path, verbose=False
+        )
+        assert len(other.bank) == 8
 
 
 def test_a_compiled_network_is_copied():

@@ -62,5 +62,5 @@ def test_how_tiles_are_cut_must_not_change_when_a_run_goes_on():
 
 
 def test_a_head_without_width_is_refused():
-    with pytest.raises(UserError, match=r"model\.embedding and model\.hidden"):
+    with pytest.raises(UserError, match=r"model\.embedding must be 1 or more, not 0"):
         relative(embedding=0)

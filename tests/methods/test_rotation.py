@@ -50,7 +50,7 @@ def test_films_that_are_not_square_are_refused():
 def test_all_that_makes_no_sense_is_said_at_once():
     with pytest.raises(UserError) as caught:
         RotationProxy(see="nothing", border=0.5, backbone="resnet18", img_size=(32, 64))
-    assert [word in text for word, text in zip(["square", "see", "border"], caught.value.messages, strict=True)]
+    assert all(word in text for word, text in zip(["square", "see", "border"], caught.value.messages, strict=True))
     with pytest.raises(UserError, match="less than a pixel"):
         RotationProxy(see="border", border=0.01, backbone="resnet18", img_size=32)
 

@@ -89,21 +89,41 @@ def test_the_length_of_a_prototype_does_not_matter():
     assert method.losses(batch)["loss"].item() == pytest.approx(before, rel=1e-5)
 
 
-def test_a_full_queue_is_shared_out_with_the_batch(monkeypatch):
-    method, batch = swav(queue=6, queue_after=1).eval(), films()
+@pytest.mark.parametrize("queued", [False, True])
+def test_a_full_queue_is_shared_out_with_the_batch_where_it_is_used(queued):
+    method, batch = swav(queue=6).eval(), films()
+    method.queued.fill_(queued)
     waiting = [nn.functional.normalize(torch.randn(6, 8)) for _ in range(2)]
     for bank, embeddings in zip(method.queues, waiting, strict=True):
         bank.enqueue(embeddings)
-    alone = slow_loss(method, batch["views"]).item()
-    assert method.losses(batch)["loss"].item() == pytest.approx(alone, rel=1e-4)
-    in_epoch(monkeypatch, 1)
-    together = slow_loss(method, batch["views"], waiting).item()
+    alone, together = (slow_loss(method, batch["views"], beside).item() for beside in ((), waiting))
     assert together != pytest.approx(alone, rel=1e-3)
-    assert method.losses(batch)["loss"].item() == pytest.approx(together, rel=1e-4)
+    assert method.losses(batch)["loss"].item() == pytest.approx(together if queued else alone, rel=1e-4)
 
 
-def test_a_queue_that_is_not_full_yet_is_not_used(monkeypatch):
-    method, batch = swav(queue=6, queue_after=0).eval(), films()
+@pytest.mark.parametrize(("epoch", "queued"), [(0, False), (1, True)])
+def test_the_queue_is_used_after_some_epochs(epoch, queued, monkeypatch):
+    method = swav(queue=6, queue_after=1).train()
+    in_epoch(monkeypatch, epoch)
+    method.losses(films())
+    assert bool(method.queued) is queued
+
+
+def test_the_weights_alone_are_validated_as_in_their_training(shoulder, tmp_path):
+    shoulder.augment = replace(shoulder.augment, views=2)
+    method = swav(queue=6, queue_after=1)
+    trainer = Trainer(default_root_dir=str(tmp_path), max_epochs=2, **QUIET)
+    trainer.fit(method, datamodule=shoulder)
+    again = swav(queue=6, queue_after=1)
+    again.load_state_dict(method.state_dict())
+    (found,) = Trainer(default_root_dir=str(tmp_path), **QUIET).validate(again, datamodule=shoulder, verbose=False)
+    assert method.queued
+    assert found["val/loss"] == pytest.approx(trainer.callback_metrics["val/loss"].item(), rel=1e-5)
+
+
+def test_a_queue_that_is_not_full_yet_is_not_used():
+    method, batch = swav(queue=6).eval(), films()
+    method.queued.fill_(True)
     for bank in method.queues:
         bank.enqueue(nn.functional.normalize(torch.randn(5, 8)))
     assert method.losses(batch)["loss"].item() == pytest.approx(slow_loss(method, batch["views"]).item(), rel=1e-4)

@@ -82,6 +82,26 @@ def test_after_training_both_processes_have_the_same_queue_prototypes_and_statis
     assert not torch.equal(first["prototype_KE"], start["prototype_KE"])
 
 
+def instance():
+    torch.manual_seed(3)
+    return Exemplar("instance", hidden=16, embedding=8, backbone="resnet18", img_size=32).train()
+
+
+def _half_of_exemplar(rank, folder, views):
+    torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
+    torch.save(outcome(instance(), [view.tensor_split(2)[rank] for view in views])["loss"], f"{folder}/{rank}.pt")
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # fork in a process with threads
+def test_exemplar_has_the_loss_of_one_process_on_the_joined_batch_in_two(tmp_path):
+    torch.manual_seed(0)
+    views = [torch.randn(6, 1, 32, 32) for _ in range(2)]
+    torch.multiprocessing.start_processes(_half_of_exemplar, (str(tmp_path), views), nprocs=2, start_method="fork")
+    halves = [torch.load(tmp_path / f"{rank}.pt") for rank in range(2)]
+    assert torch.allclose(sum(halves) / 2, outcome(instance(), views)["loss"], atol=1e-4)
+
+
 @pytest.mark.filterwarnings("ignore:It is recommended to use `self.log")
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # fork in a process with threads
 @pytest.mark.parametrize("kind", ["surrogate", "instance"])

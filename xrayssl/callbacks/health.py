@@ -28,7 +28,7 @@ class RepresentationHealth(Callback):
     Every pretraining has it. They are measured on the same validation films each time: their central cuts, and for the
     alignment two random views of each, as --data.augment draws them, which stay the same. The training is the same, bit
     for bit, with and without. The films are read once, by the first process, and kept in memory (150 KB each at 224
-    px). By default that takes 3 % of the time of a masked autoencoder on 1,100 films, whose steps are the cheapest, and
+    px). By default that takes 6 % of the time of a masked autoencoder on 1,100 films, whose steps are the cheapest, and
     less with more films.
 
     Args:

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from xrayssl.batchnorm import pool_batch_norms
 from xrayssl.contrast import variance_hinge
-from xrayssl.errors import UserError
-from xrayssl.heads import ProjectionHead
+from xrayssl.errors import refuse
+from xrayssl.heads import ProjectionHead, check_widths
 from xrayssl.methods.base import Batch, Method
 from xrayssl.momentum import MomentumNetwork, check_momentum
 from xrayssl.views import check_views, pair
@@ -53,9 +53,8 @@ class BYOL(Method):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        problems = check_momentum(momentum)
-        if problems + [""] * (variance < 0):
-            raise UserError(*problems, *[f"model.variance must be 0 or more, not {variance}."] * (variance < 0))
+        problems = [*check_momentum(momentum), *check_widths(hidden=hidden, embedding=embedding)]
+        refuse([*problems, *[f"model.variance must be 0 or more, not {variance}."] * (not variance >= 0)])
         self.momentum, self.variance = momentum, variance
         self.projector = ProjectionHead(self.backbone.width, hidden, embedding, norm=True)
         self.predictor = ProjectionHead(embedding, hidden, embedding, norm=True)
@@ -89,7 +88,8 @@ class BYOL(Method):
     def setup(self, stage: str) -> None:
         """Refuses films in one view."""
         super().setup(stage)
-        check_views("BYOL", getattr(self.trainer, "datamodule", None))
+        together = 2 if stage == "fit" and self.trainer.world_size == 1 else 1  # the heads' batch norms need two films
+        check_views("BYOL", getattr(self.trainer, "datamodule", None), together)
 
     def start(self) -> None:
         """Takes the weights that `init_from` names, in the copy, too."""

@@ -9,6 +9,7 @@ import torch
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor, nn
 
+from xrayssl.batchnorm import pool_batch_norms
 from xrayssl.contrast import cosines, nt_xent
 from xrayssl.errors import UserError
 from xrayssl.gathering import before, gather
@@ -98,8 +99,9 @@ class Exemplar(Method):
         self.head = nn.Linear(self.backbone.width, len(rows), device=self.device)
 
     def discriminate(self) -> None:
-        """Compares films, however many there are."""
+        """Compares films, however many there are; with those of other processes, whose statistics are shared."""
         self.kind = "instance"
+        pool_batch_norms(self.backbone)
         self.head = ProjectionHead(self.backbone.width, *self.widths).to(self.device)
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from xrayssl.batchnorm import pool_batch_norms
-from xrayssl.errors import UserError
-from xrayssl.heads import ProjectionHead
+from xrayssl.errors import refuse
+from xrayssl.heads import ProjectionHead, check_widths
 from xrayssl.methods.base import Batch, Method
 from xrayssl.patches import gather
 from xrayssl.permutations import distant
@@ -55,8 +55,8 @@ class Jigsaw(Method):
         super().__init__(**kwargs)
         self.whole_batches = whole_batches
         pool_batch_norms(self.backbone)
-        if min(embedding, hidden) < 1:
-            raise UserError(f"model.embedding and model.hidden must be 1 or more, not {embedding} and {hidden}.")
+        most = [f"model.cells must be 15 or fewer, not {cells}."] * (cells > 15)  # orders are kept in bytes
+        refuse([*check_widths(embedding=embedding, hidden=hidden), *most])
         self.tiles, self.permutation_seed = Tiles(self.backbone, cells, tile, jitter), permutation_seed
         orders_KT = torch.from_numpy(distant(permutations, len(self.tiles), permutation_seed))
         self.register_buffer("permutations_KT", orders_KT)

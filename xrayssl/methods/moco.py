@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
 from xrayssl.contrast import info_nce, variance_hinge
-from xrayssl.errors import UserError
+from xrayssl.errors import refuse
 from xrayssl.gathering import shuffled, world
-from xrayssl.heads import ProjectionHead
+from xrayssl.heads import ProjectionHead, check_widths
 from xrayssl.memory_bank import MemoryBank
 from xrayssl.methods.base import Batch, Method
 from xrayssl.momentum import MomentumNetwork, check_momentum
@@ -77,10 +77,11 @@ class MoCo(Method):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        _check(queue, momentum, temperature, variance, splits, fixed_patches and not self.backbone.is_vit)
+        widths = {"hidden": self.backbone.width if hidden is None else hidden, "embedding": embedding}
+        _check(queue, momentum, temperature, variance, splits, fixed_patches and not self.backbone.is_vit, widths)
         self.queue, self.momentum, self.temperature = queue, momentum, temperature
         self.symmetric, self.variance, self.splits, self.fixed_patches = symmetric, variance, splits, fixed_patches
-        self.head = ProjectionHead(self.backbone.width, hidden or self.backbone.width, embedding)
+        self.head = ProjectionHead(self.backbone.width, widths["hidden"], embedding)
         if fixed_patches:
             self.backbone.network.patch_embed.proj.requires_grad_(False)
         self.target_backbone, self.target_head = MomentumNetwork(self.backbone), MomentumNetwork(self.head)
@@ -124,12 +125,22 @@ class MoCo(Method):
         """Fits the queue to the training films."""
         super().setup(stage)
         data: Any = getattr(self.trainer, "datamodule", None)
-        check_views("MoCo", data)
+        parts = self.splits if self.has_batch_norms else 1
+        check_views("MoCo", data, 2 * parts if stage == "fit" and parts > 1 else 1)
+        if stage != "fit":  # the checkpoint's is taken then
+            return
         films = len(data.manifest.rows("train")) if hasattr(data, "manifest") else self.queue
         if 0 < films < len(self.bank):
             log.warning("The queue of %d embeddings would hold each of the %d training films more than once: it gets "
                         "%d places. --model.queue %d says the same.", len(self.bank), films, films, films)  # fmt: skip
             self.bank.shorten(films)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Also takes the length of its queue where nothing is trained: that run may have learned from other films."""
+        kept = checkpoint["state_dict"].get("bank.film_N")
+        if not self._fits and kept is not None:
+            self.bank.shorten(len(kept))
+        super().on_load_checkpoint(checkpoint)
 
     def start(self) -> None:
         """Takes the weights that `init_from` names, in the copy, too."""
@@ -156,7 +167,7 @@ class MoCo(Method):
         return nn.functional.normalize(self.target_head(grid_BDhw.mean(dim=(2, 3))).float())
 
     def _parts(self, image_BCHW: Tensor) -> tuple[Tensor, ...]:
-        return image_BCHW.chunk(self.splits if self.training and self.has_batch_norms else 1)
+        return image_BCHW.tensor_split(self.splits if self.training and self.has_batch_norms else 1)
 
     def _settings(self) -> dict[str, Any]:
         """Also what the films are compared with, and how."""
@@ -164,14 +175,16 @@ class MoCo(Method):
         return {**super()._settings(), **{f"model.{name}": getattr(self, name) for name in names}}
 
 
-def _check(queue: int, momentum: float, temperature: float, variance: float, splits: int, patchless: bool) -> None:
+def _check(
+    queue: int, momentum: float, temperature: float, variance: float, splits: int, patchless: bool,
+    widths: dict[str, int],
+) -> None:  # fmt: skip
     wrong = {
         f"model.queue must be 1 or more, not {queue}.": queue < 1,
-        f"model.temperature must be above 0, not {temperature}.": temperature <= 0,
-        f"model.variance must be 0 or more, not {variance}.": variance < 0,
+        f"model.temperature must be above 0, not {temperature}.": not temperature > 0,
+        f"model.variance must be 0 or more, not {variance}.": not variance >= 0,
         f"model.splits must be 1 or more, not {splits}.": splits < 1,
         "model.fixed_patches is for a ViT: leave it out for this network.": patchless,
     }
-    problems = [*check_momentum(momentum), *(sentence for sentence, holds in wrong.items() if holds)]
-    if problems:
-        raise UserError(*problems)
+    found = [sentence for sentence, holds in wrong.items() if holds]
+    refuse([*check_momentum(momentum), *check_widths(**widths), *found])

@@ -60,6 +60,7 @@ class SwAV(Method):
     """
 
     needs: ClassVar[tuple[str, ...]] = ("two views of a film: `--data.augment.views 2`",)
+    queued: Tensor
     used_K: Tensor
     entropy: Tensor
 
@@ -89,6 +90,7 @@ class SwAV(Method):
         self.head = ProjectionHead(self.backbone.width, hidden, embedding, norm=True)
         self.prototype_KE = nn.Parameter(nn.functional.normalize(torch.randn(prototypes, embedding)))
         self.queues = nn.ModuleList(MemoryBank(queue, embedding) for _ in range(ASSIGNED) if queue)
+        self.register_buffer("queued", torch.zeros((), dtype=torch.bool))  # for whoever validates the weights alone
         self.register_buffer("used_K", torch.zeros(prototypes), persistent=False)
         self.register_buffer("entropy", torch.zeros(()), persistent=False)  # of the codes of validation films, summed
         self._even = False
@@ -98,7 +100,7 @@ class SwAV(Method):
         """Refuses films in one view, and says so where they are few for the prototypes."""
         super().setup(stage)
         data = getattr(self.trainer, "datamodule", None)
-        check_views("SwAV", data)
+        check_views("SwAV", data, 2 if stage == "fit" and self.trainer.world_size == 1 else 1)  # for the batch norm
         together = getattr(data, "batch_size", math.inf) * self.trainer.world_size + self.options["queue"]
         if stage == "fit" and together < len(self.prototype_KE):
             log.warning(
@@ -176,7 +178,9 @@ class SwAV(Method):
             return sinkhorn(score_BK, self.epsilon, self.iterations)
         bank = self.queues[number]
         assert isinstance(bank, MemoryBank)
-        if self.current_epoch >= self.queue_after and bank.filled == len(bank):
+        if self.training:
+            self.queued.fill_(self.current_epoch >= self.queue_after)
+        if self.queued and bank.filled == len(bank):
             part_NE = bank.embedding_NE[rank() :: world()]  # alike in all processes, and to be counted once
             score_BK = torch.cat([score_BK, cosines(part_NE, self._prototypes())])
         if self.training:
