@@ -8,7 +8,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-from equal_time import CNN, SIDE, STATISTICS, VIT, Arm, Study, main
+from equal_time import CNN, SIDE, VIT, Arm, Study, main
 
 from xrayssl.masking import Masking
 from xrayssl.methods import MAEPretrain, MaskedCNNPretrain
@@ -29,9 +29,7 @@ def vit(**options: Any) -> partial[MAEPretrain]:
 
 def cnn(**options: Any) -> partial[MaskedCNNPretrain]:
     """The same for a CNN."""
-    return partial(
-        MaskedCNNPretrain, backbone=CNN, decoder_width=256, whole_batches=STATISTICS // 128, **options, **COMMON
-    )
+    return partial(MaskedCNNPretrain, backbone=CNN, decoder_width=256, whole_batches=0, **options, **COMMON)
 
 
 ARMS = {

@@ -237,9 +237,7 @@ def test_parts_of_a_batch_need_two_films_each(shoulder, tmp_path):
     method = MoCo(queue=8, splits=4, backbone="resnet18", img_size=32)
     with pytest.raises(UserError, match="batches of 8 or more films, not 4"):
         Trainer(default_root_dir=str(tmp_path), max_epochs=1, **QUIET).fit(method, datamodule=shoulder)
-    assert [
-        len(part) for part in MoCo(queue=8, splits=4, backbone="resnet18", img_size=32)._parts(films(9)["image"])
-    ] == [3, 2, 2, 2]
+    assert [len(part) for part in method.train()._parts(films(9)["image"])] == [3, 2, 2, 2]
 
 
 def test_a_run_is_validated_on_films_of_another_number(shoulder, tmp_path):
