@@ -36,9 +36,9 @@ from scipy.stats import t as student
 
 from xrayssl import probing
 from xrayssl.backbone import Backbone
-from xrayssl.batchnorm import pool_batch_norms, recalibrate
 from xrayssl.data import XrayDataModule
 from xrayssl.data.augment import Augment
+from xrayssl.features import pooled, settle
 from xrayssl.files import write_json
 from xrayssl.methods import Method
 from xrayssl.statistics.intervals import evaluate
@@ -110,13 +110,6 @@ def train(arm: Arm, seed: int, steps: int, films: XrayDataModule, warm_up: float
     return method.backbone, float(trainer.callback_metrics["train/loss"])
 
 
-def settle(backbone: Backbone, films: XrayDataModule) -> None:
-    """Measures running statistics on whole films: a random CNN has none, one that learned from tiles those of tiles."""
-    pool_batch_norms(backbone)
-    batches = islice(films.train_dataloader(), STATISTICS // films.batch_size)
-    recalibrate(backbone, (backbone.normalize(batch["image"]) for batch in batches))
-
-
 def calibrate(study: Study, wanted: argparse.Namespace) -> dict[str, int]:
     """Steps of each trained arm that take the same time, from interleaved rounds."""
     path = wanted.out / "steps.json"
@@ -158,9 +151,7 @@ def judge(backbone: Backbone, films: XrayDataModule) -> dict[str, Any]:
 @torch.no_grad()
 def features(backbone: Backbone, films: XrayDataModule, rows: np.ndarray) -> torch.Tensor:
     """Mean-pooled grids of films, (N, D)."""
-    backbone.eval()
-    parts = [backbone(backbone.normalize(batch["image"])).mean(dim=(2, 3)) for batch in films.central(rows)]
-    return torch.cat(parts)
+    return torch.cat([pooled(backbone.eval(), batch["image"]) for batch in films.central(rows)])
 
 
 def run(study: Study, name: str, seed: int, steps: int, wanted: argparse.Namespace, probes: dict[str, Any]) -> None:
@@ -172,7 +163,9 @@ def run(study: Study, name: str, seed: int, steps: int, wanted: argparse.Namespa
     start = time.process_time()
     films = data(wanted, arm.augment)
     backbone, loss = train(arm, seed, steps, films, study.warm_up)
-    settle(backbone, data(wanted, Augment()))
+    whole = data(wanted, Augment())
+    batches = islice(whole.train_dataloader(), STATISTICS // whole.batch_size)
+    settle(backbone, (batch["image"] for batch in batches))  # a random CNN has no statistics, others those of tiles
     spent = time.process_time() - start
     figures = {probe: judge(backbone, labelled) for probe, labelled in probes.items()}
     write_json(path, {"arm": name, "seed": seed, "steps": steps, "seconds": spent, "loss": loss, "test": figures})
