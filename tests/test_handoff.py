@@ -26,6 +26,15 @@ def test_the_next_stage_starts_bitwise_equal_and_knows_where_it_comes_from(tmp_p
     assert [parent["sha256"] for parent in method.parents] == ["x", handoff.sha256(path)]
 
 
+def test_a_checkpoint_that_test_films_selected_is_a_marked_parent_and_the_load_says_so(tmp_path, shoulder):
+    source = Finetune(shoulder.classes, shoulder.task, backbone="test_resnet", img_size=32, select_on="test")
+    quiet(tmp_path, max_steps=1, limit_val_batches=1, limit_test_batches=1).fit(source, datamodule=shoulder)
+    source.trainer.save_checkpoint(tmp_path / "best.ckpt")
+    report, weights = handoff.load(Backbone("test_resnet", 32), tmp_path / "best.ckpt")
+    assert weights.lineage()[-1]["selected_on"] == "test"
+    assert "selected on test films (--model.select_on test)" in str(report)
+
+
 def test_a_resnet_does_not_start_a_vit(tmp_path):
     path = handoff.save(Backbone("resnet18", 32), tmp_path / "backbone.safetensors")
     with pytest.raises(UserError, match="holds a resnet18, but the model is a vit_tiny_patch16_224") as caught:

@@ -16,8 +16,6 @@ from xrayssl.trained import Trained, rebuilt
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from xrayssl.data.viewing import Viewing
-
 log = logging.getLogger(__name__)
 CHECKPOINTS = ("best", "last")
 FILMS = ("corpora", "labels", "split_seed", "val", "test", "fold")
@@ -32,16 +30,18 @@ class Classifier(Trained):
         return list(self.method.classes)
 
     @cached_property
-    def viewing(self) -> Viewing:
-        """How the run looked at the films that it measured."""
-        from xrayssl.data.viewing import viewing
-
-        return viewing(self.data, self.method.backbone.img_size)
-
-    @cached_property
     def operating(self) -> dict[str, Any] | None:
         """Threshold per class and temperature, fitted on validation films for these very weights; None without."""
-        return (self.figures("test") or {}).get("operating") or None
+        return self._tested.get("operating") or None
+
+    @property
+    def of_studies(self) -> bool:
+        """Whether those were fitted on studies, for the mean probability of a study's films: they hold for no film."""
+        return self.operating is not None and self._tested.get("unit") == "study"
+
+    @cached_property
+    def _tested(self) -> dict[str, Any]:
+        return self.figures("test") or {}
 
     def figures(self, split: Literal["test", "val"]) -> dict[str, Any] | None:
         """The newest metrics.json of the run about this split and these weights; None where there is none."""

@@ -29,6 +29,7 @@ VERSION = 1
 FILE = "backbone.safetensors"
 PREFIX = "backbone.network."
 SHOWN = 6  # kinds of tensors left out that a report names
+SELECTED = "these weights were selected on test films (--model.select_on test): measured there, they are too good"
 REMOTE = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+:/|hf[-_]hub:)")
 
 
@@ -38,8 +39,8 @@ class Weights:
 
     Args:
         tensors: timm key names to values.
-        metadata: The header: architecture, in_chans, img_size, mean, std, method, parents, git, data, created; of a
-            file of another program: layout, method, mean, std.
+        metadata: The header: architecture, in_chans, img_size, mean, std, method, parents, git, data, created, and
+            selected_on where that is "test"; of a file of another program: layout, method, mean, std.
         path: Of the file.
         others: The file's tensors that belong to no backbone (heads, decoders, optimisers), by kind, and how many.
         layout: Of a file of another program whose names are known.
@@ -54,7 +55,16 @@ class Weights:
     def lineage(self) -> list[dict[str, Any]]:
         """The parents of a stage that starts from this file, oldest first."""
         own = {"method": self.metadata.get("method"), "sha256": sha256(self.path)}
-        return [*self.metadata.get("parents", []), own]
+        return [*self.metadata.get("parents", []), own | marked(self.metadata.get("selected_on"))]
+
+
+def marked(selected_on: str | None) -> dict[str, str]:
+    """What a header and a lineage say of weights that test films selected; nothing of others.
+
+    Args:
+        selected_on: Split that chose the checkpoint; None: none did.
+    """
+    return {"selected_on": "test"} if selected_on == "test" else {}
 
 
 @dataclass(frozen=True)
@@ -108,7 +118,7 @@ def save(backbone: Backbone, path: str | Path, **metadata: Any) -> Path:
     Args:
         backbone: To write.
         path: Of the file.
-        **metadata: What the header says besides `describe_backbone`: method, parents, git, data, created.
+        **metadata: What the header says besides `describe_backbone`: method, parents, git, data, created, selected_on.
     """
     path = Path(path)
     tensors = {name: value.detach().cpu().contiguous() for name, value in backbone.network.state_dict().items()}
@@ -138,7 +148,8 @@ def read(path: str | Path, network: Any = None) -> Weights:
     state = content["state_dict"]
     tensors = {name[len(PREFIX) :]: value for name, value in state.items() if name.startswith(PREFIX)}
     others = {"heads": len(state) - len(tensors)} if len(state) > len(tensors) else {}
-    return Weights(tensors, content["xrayssl"]["backbone"], path, others)
+    known = content["xrayssl"]
+    return Weights(tensors, {**known["backbone"], **marked(known.get("select_on"))}, path, others)
 
 
 def load(backbone: Backbone, path: str | Path) -> tuple[Report, Weights]:
@@ -165,6 +176,7 @@ def load(backbone: Backbone, path: str | Path) -> tuple[Report, Weights]:
     expected = backbone.network.state_dict()
     backbone.network.load_state_dict({name: fitting.tensors[name] for name in expected})
     notes = [*fitting.notes, *_normalise_alike(backbone, weights)]
+    notes += [SELECTED] if marked(weights.metadata.get("selected_on")) else []
     layout = weights.layout.name if weights.layout else "xrayssl"
     return Report(weights.path, layout, list(expected), weights.others, notes), weights
 

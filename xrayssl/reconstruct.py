@@ -156,8 +156,8 @@ def _read(paths: Sequence[Path], trained: Trained | None) -> tuple[list[np.ndarr
     """
     from xrayssl.data.viewing import viewing
 
-    data, size = (trained.data, trained.method.backbone.img_size) if trained else ({"first_frame": True}, (1, 1))
-    look, views, problems = viewing(data, size), [], []
+    look = trained.viewing if trained else viewing({"first_frame": True}, (1, 1))
+    views, problems = [], []
     for path in paths:
         try:
             views.append(look.view(look.film(path)))

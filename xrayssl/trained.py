@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import importlib
+import json
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from xrayssl.errors import UserError
+
+if TYPE_CHECKING:
+    from xrayssl.data.viewing import Viewing
 
 
 @dataclass(frozen=True)
@@ -35,6 +40,21 @@ class Trained:
     def data(self) -> dict[str, Any]:
         """Arguments of the run's data module."""
         return dict(self.config["data"].get("init_args") or {})
+
+    @cached_property
+    def viewing(self) -> Viewing:
+        """How the run looked at the films that it measured.
+
+        Raises:
+            UserError: If that is not to be known any more; see `viewing.viewing`.
+        """
+        from xrayssl.data.viewing import viewing
+
+        try:
+            record = json.loads((self.run / "run.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            record = {}
+        return viewing(self.data, self.method.backbone.img_size, (record.get("data") or {}).get("stores"))
 
 
 def rebuilt(checkpoint: Path, refused: Callable[[type], str | None]) -> Trained:

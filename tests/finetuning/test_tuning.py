@@ -84,3 +84,24 @@ def test_selecting_on_the_test_films_is_one_switch(tmp_path):
     assert main(["test", "--run", str(folder), "--model.select_on", "val"]) == 0
     marks = [json.loads((place / "metrics.json").read_text())["selected_on"] for place in (folder, folder / "test")]
     assert marks == ["test", "test"]
+
+
+def test_a_stage_that_starts_from_what_test_films_selected_says_so_and_the_next_one_too(tmp_path, capsys):
+    from xrayssl import handoff
+
+    places = [tmp_path / name for name in ("first", "second", "third")]
+    for number, place in enumerate(places):
+        place.mkdir()
+        start = ["--model.init_from", str(places[number - 1] / "run")] if number else ["--model.select_on", "test"]
+        run(place, CONFIG, words=["--trainer.max_epochs", "1", *start])
+    first, second, third = (json.loads((place / "run" / "run.json").read_text()) for place in places)
+    marked = handoff.sha256(places[0] / "run" / "backbone.safetensors")
+    assert "selected_on_test" not in first
+    assert second["selected_on_test"] == third["selected_on_test"] == [marked]
+    assert handoff.describe(places[0] / "run")["selected_on"] == "test" and third["parents"][0] == marked
+    assert "selected_on" not in handoff.describe(places[1] / "run")
+    capsys.readouterr()
+    for place, says in zip(places[1:], ("its start", f"an earlier stage, {marked[:12]}"), strict=True):
+        page = place / "page.html"
+        assert main(["report", str(place / "run"), "--out", str(page)]) == 0
+        assert f"; selected on test films: {says}</d" in page.read_text()

@@ -113,7 +113,7 @@ def test_films_and_folders_may_be_mixed_and_each_film_is_read_once(run, folder, 
     assert len(found) == 8 and found["film"].iloc[0] == str(one)
 
 
-def test_films_of_a_store_are_predicted_from_their_files_as_from_the_store(folder, tmp_path):
+def test_films_of_a_store_are_predicted_from_their_files_as_from_the_store(folder, tmp_path, caplog):
     store = tmp_path / "stores" / "folder"
     words = ["--data.window", "percentile", "--data.limits", "[1, 99]", "--size", "32", "--workers", "0"]
     assert main(["prepare", "--data.corpora.folder", str(folder), "--out", str(store.parent), *words]) == 0
@@ -122,6 +122,14 @@ def test_films_of_a_store_are_predicted_from_their_files_as_from_the_store(folde
     stored = pd.read_parquet(run / "predict" / "predictions.parquet").set_index("film")
     found = predicted(run, tmp_path / "t.csv", folder / "test")
     np.testing.assert_allclose(found["probability/A"], stored.loc[found["film"], "probability/A"], atol=1e-6)
+    store.rename(tmp_path / "moved")
+    assert predicted(run, tmp_path / "without.csv", folder / "test").equals(found)
+    record = json.loads((run / "run.json").read_text())
+    del record["data"]["stores"]  # of a time when that was not kept
+    (run / "run.json").write_text(json.dumps(record))
+    caplog.clear()
+    assert not predicted(run, tmp_path / "older.csv", folder / "test").equals(found)
+    assert f"{store}: the run learned from this folder, which is not there any more" in caplog.text
 
 
 def test_without_films_the_runs_test_films_are_predicted_as_ever(findings):
@@ -237,6 +245,49 @@ def test_what_is_no_classifiers_run_is_refused(findings, tmp_path, folder, capsy
     assert "RotationProxy learns no labels" in complaint(capsys, "--run", copy, folder)
     shutil.rmtree(copy / "checkpoints")
     assert "no checkpoint best.ckpt or last.ckpt" in complaint(capsys, "--run", copy, folder)
+
+
+@pytest.fixture(scope="module")
+def of_studies(tmp_path_factory):
+    """A run on a layout of MURA, whose studies are scored: two films of each; and the folder."""
+    root, rng = tmp_path_factory.mktemp("mura") / "MURA-v1.1", np.random.default_rng(0)
+    for number in range(20):
+        outcome = ("positive", "negative")[number % 2]
+        study = root / ("valid" if number < 6 else "train") / f"XR_SHOULDER/patient{number:05d}/study1_{outcome}"
+        study.mkdir(parents=True)
+        for film in (1, 2):
+            grey = rng.integers(0, 200, (70, 70), np.uint8) + np.uint8(40 * (number % 2))
+            Image.fromarray(grey).save(study / f"image{film}.png")
+    corpora = f"{{mura: {{root: {root}, task: multilabel}}}}"
+    return measured(fitted(tmp_path_factory.mktemp("studies"), corpora, "backbone: test_resnet")), root / "valid"
+
+
+def test_thresholds_of_studies_are_not_applied_to_films_and_it_is_said_how_to_decide(of_studies, tmp_path, caplog):
+    run, films = of_studies
+    figures = json.loads((run / "test" / "metrics.json").read_text())
+    assert figures["unit"] == "study" and figures["operating"]["threshold"]["abnormal"] is not None
+    found = predicted(run, tmp_path / "t.csv", films)
+    assert found.columns.tolist() == ["film", "probability/abnormal"] and len(found) == 12
+    assert "no above/ and calibrated/" in caplog.text and "compare a study's mean with `operating`" in caplog.text
+
+
+def test_findings_of_studies_want_a_class_to_draw(of_studies, tmp_path, capsys):
+    run, films = of_studies
+    said = complaint(capsys, "--run", run, films, "--overlay", "--out", tmp_path / "t.csv")
+    assert "--overlay needs --class NAME: the run has no thresholds for single films" in said
+
+
+def test_the_card_says_whose_threshold_it_is_and_which_start_test_films_selected(of_studies):
+    from xrayssl.export.card import card
+
+    model = classifier.load(of_studies[0])
+    model.method.parents = [
+        {"method": "MoCo", "sha256": "a"},
+        {"method": "Finetune", "sha256": "b", "selected_on": "test"},
+    ]
+    written = card(model, {}, [])
+    assert "1. MoCo: `a`\n2. Finetune: `b`, **selected on test films**" in written
+    assert "val studies by the rule Youden" in written and "of the mean probability of a study's films" in written
 
 
 def test_the_last_weights_stand_in_where_no_best_were_kept_and_it_is_said(findings, tmp_path, caplog):

@@ -3,6 +3,8 @@ import json
 import pandas as pd
 import pytest
 
+from xrayssl import handoff
+from xrayssl.backbone import Backbone
 from xrayssl.cli import main
 from xrayssl.series import runs as series
 
@@ -48,6 +50,17 @@ def test_every_start_amount_and_seed_is_trained_and_drawn(config, tmp_path, caps
     assert (out / "tiny_1_seed1" / "run.json").stat().st_mtime_ns == before
 
 
+def test_names_of_starts_may_have_dots_and_each_has_a_folder_and_a_line_of_its_own(config, tmp_path, capsys):
+    out, file = tmp_path / "curve", tmp_path / "mae.v2" / "backbone.safetensors"
+    handoff.save(Backbone("test_vit", 32), file.parent.mkdir() or file, method="MAEPretrain")
+    words = ["--fractions", "1", "--seeds", "0", "--starts", f"mae.v2={file}", "1.50=null", "1.5=null"]
+    assert main(["efficiency", "--config", config, *words, "--out", str(out)]) == 0
+    parents = {name: record(out, f"{name}_1_seed0")["parents"] for name in ("mae.v2", "1.50", "1.5")}
+    assert parents == {"mae.v2": [handoff.sha256(file)], "1.50": [], "1.5": []}
+    said = [line.split()[0] for line in capsys.readouterr().out.splitlines() if line.endswith("1 seeds")]
+    assert said == ["1.5", "1.50", "mae.v2"]
+
+
 def test_starts_and_shots_reach_the_training_by_name(config, tmp_path, monkeypatch):
     commands = []
     monkeypatch.setattr(series, "process", lambda words, lock: commands.append(list(words)) or 2)
@@ -84,6 +97,9 @@ def test_starts_and_shots_reach_the_training_by_name(config, tmp_path, monkeypat
         (["--seeds", "0", "0"], "each once, not [0, 0]"),
         (["--starts", "mae"], "--starts mae: write NAME=FILE"),
         (["--starts", "a=null", "a=timm"], "--starts names 'a' twice"),
+        (["--starts", "mae.v2/backbone.safetensors"], "--starts mae.v2/backbone.safetensors: write NAME=FILE"),
+        (["--starts", "..=null"], "--starts ..=null: write NAME=FILE"),
+        (["--starts", "a_1=null"], "has letters, digits, hyphens and dots"),
         (["--starts", "a=nowhere", "b=elsewhere"], "nowhere"),
         (["--starts", "a=nowhere", "b=elsewhere"], "elsewhere"),
         (["--data.fraction", "0.5"], "--data.fraction has no place here: --fractions says it"),

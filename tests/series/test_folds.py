@@ -47,7 +47,9 @@ def test_folds_test_every_film_once_and_pool_them(config, tmp_path, capsys):
     parts = [pd.read_parquet(tmp_path / f"cv/fold-{i}/test/predictions.parquet") for i in (1, 2)]
     assert not {*parts[0]["patient"]} & {*parts[1]["patient"]}
     assert pooled["folds"]["count"] == 2
-    assert "mean of 2 folds" in capsys.readouterr().out
+    said, page = capsys.readouterr().out, tmp_path / "cv" / "report.html"
+    assert "mean of 2 folds" in said and said.rstrip().endswith(f"Its page is {page}.")
+    assert "tiny in 2 folds reached" in page.read_text() and "All data are phantoms." in page.read_text()
     before = (tmp_path / "cv/fold-1/run.json").stat().st_mtime_ns
     assert main(words) == 0
     assert (tmp_path / "cv/fold-1/run.json").stat().st_mtime_ns == before

@@ -91,6 +91,27 @@ def test_scaled_probabilities_have_each_folds_own_temperature(made):
     assert pooled(made)["metrics"]["ece_scaled/mass"]["value"] == pytest.approx(expected["value"])
 
 
+@pytest.mark.parametrize("task", ["multilabel", "multiclass"])
+def test_folds_that_decide_alike_say_of_their_figures_what_one_test_of_all_films_says(tmp_path, task):
+    rng = np.random.default_rng(1)
+    label = np.zeros((12, 3), np.float32)
+    label[np.arange(12), np.where(rng.random(12) < 0.5, 0, 1)] = 1  # of the third class there is no film
+    probability = 0.1 + 0.2 * rng.random((12, 3)).astype(np.float32) + 0.5 * label * (rng.random((12, 1)) < 0.9)
+    table = films(2, 6)[0].assign(path=[f"/{i}.png" for i in range(12)], split="test")
+    tuned = Operating("youden", "val", 40, dict.fromkeys("abc", 0.4), 1.5)
+    for folder, rows in {"one": np.arange(12), "fold-1": np.arange(6), "fold-2": np.arange(6, 12)}.items():
+        (tmp_path / folder / "test").mkdir(parents=True)
+        gathered = Gathered(rows, probability[rows], label[rows])
+        results.write(tmp_path / folder / "test", table, gathered, task, list("abc"), "test", tuned=tuned)
+    one, *folds = (after_test(tmp_path / folder) for folder in ("one", "fold-1", "fold-2"))
+    both = pool(tmp_path, folds, table)
+    assert both["metrics"] == one.figures["metrics"] and both["macro_without"] == one.figures["macro_without"]
+    expected = one.figures["interval"]
+    assert both["interval"]["left_out"] == expected["left_out"] and {*both["interval"]["exact"]} == {*expected["exact"]}
+    assert "sensitivity/a" in expected["left_out"] and "specificity/c" in expected["exact"]
+    assert len({*both["interval"]["exact"]}) == len(both["interval"]["exact"])
+
+
 def test_the_mean_over_folds_stands_beside_the_pool_and_tells_another_story(made):
     figures = pooled(made)
     each = [

@@ -99,6 +99,17 @@ def test_progress_tells_which_of_how_many_and_the_time_left(three, caplog):
     assert "folds 3 of 3: fold-3; about 1 min left" in caplog.text
 
 
+def test_a_job_goes_on_from_its_own_checkpoint_beside_one_whose_name_begins_with_its_own(tmp_path):
+    jobs = [Job("a_1_seed0", ["x"]), Job("a_1_seed0.v[2]", ["x"])]
+    series, launch = Series("efficiency", [], tmp_path, jobs), Launches()
+    for name in ("a_1_seed0.1", "a_1_seed0.v[2].1", "a_1_seed0.v[2].2"):
+        (tmp_path / ASIDE / name / "checkpoints").mkdir(parents=True)
+        (tmp_path / ASIDE / name / "checkpoints" / "last.ckpt").write_text("")
+    assert series.perform(launch) == 0
+    used = [module.Path(words[4]).parents[1].name for words in launch.words if words[0] == "fit"]
+    assert used == ["a_1_seed0.1", "a_1_seed0.v[2].2"]
+
+
 def test_two_processes_do_not_work_in_one_folder(three):
     def launch(words, lock):
         with pytest.raises(UserError, match="another process is still at work here"):

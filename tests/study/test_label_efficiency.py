@@ -54,6 +54,30 @@ def test_csv_and_json_hold_the_same_table_and_json_every_run(results, tmp_path):
     assert "not over patients" in held["note"]
 
 
+def test_figures_of_checkpoints_selected_on_test_are_marked_wherever_they_are_told(results, tmp_path):
+    write(tmp_path, results, "fraction", "auroc_macro")
+    before = told(tmp_path, "auroc_macro") + (tmp_path / "efficiency.svg").read_text()
+    assert {*pd.read_csv(tmp_path / "efficiency.csv")["selected_on"]} == {"val"} and "selected" not in before
+    path = results[0].run / "test" / "metrics.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"selected_on": "test"}))
+    write(tmp_path, results, "fraction", "auroc_macro")
+    table = pd.read_csv(tmp_path / "efficiency.csv")
+    marked = table[table["selected_on"] == "test"]
+    assert {*zip(marked["start"], marked["fraction"], strict=True)} == {(results[0].start, results[0].amount)}
+    picture = ElementTree.parse(tmp_path / "efficiency.svg").getroot()
+    sentence = "Checkpoints were selected on the test films: these figures are too good."
+    assert sentence in [text.text for text in picture.iter("{http://www.w3.org/2000/svg}text")]
+    lines = told(tmp_path, "auroc_macro").splitlines()
+    assert sentence in lines and [line for line in lines if line.endswith("3 seeds  selected on test")] == [lines[1]]
+
+
+def test_a_start_keeps_the_name_that_it_was_given(results, tmp_path):
+    named = [Result({"mae": "1.50", "scratch": "null"}[one.start], one.amount, one.seed, one.run) for one in results]
+    write(tmp_path, named, "fraction", "auroc_macro")
+    lines = told(tmp_path, "auroc_macro").splitlines()[1:5]
+    assert [line.split()[0] for line in lines] == ["1.50", "1.50", "null", "null"]
+
+
 def test_the_picture_has_a_line_per_start_that_rises_with_its_figures(results, tmp_path):
     write(tmp_path, results, "fraction", "auroc_macro")
     picture = ElementTree.parse(tmp_path / "efficiency.svg").getroot()

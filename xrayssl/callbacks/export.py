@@ -46,5 +46,6 @@ class BackboneExport(Callback):
             "parents": pl_module.parents,
             "git": self.git,
             "data": manifest.checksum() if manifest is not None else None,
+            **handoff.marked(getattr(pl_module, "select_on", None)),
             "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         }

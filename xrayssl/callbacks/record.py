@@ -12,6 +12,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.cli import SaveConfigCallback
 
 from xrayssl import rundir
+from xrayssl.data.viewing import stores_of
 from xrayssl.files import write_json
 from xrayssl.loggers import MetricsFile
 
@@ -138,16 +139,21 @@ def earlier_rows(run: Path, steps: int) -> list[dict[str, Any]]:
 
 
 def lineage(model: LightningModule) -> dict[str, Any]:
-    """Says what a model is and which files its weights come from."""
-    parents = [parent["sha256"] for parent in getattr(model, "parents", [])]
+    """Says what a model is and which files its weights come from; and which of these test films selected, if any."""
+    known = getattr(model, "parents", [])
+    parents = [parent["sha256"] for parent in known]
     backbone = getattr(getattr(model, "backbone", None), "architecture", None)
-    return {"method": type(model).__name__, "backbone": backbone, "parents": parents}
+    marked = [parent["sha256"] for parent in known if parent.get("selected_on") == "test"]
+    origin = {"method": type(model).__name__, "backbone": backbone, "parents": parents}
+    return origin | ({"selected_on_test": marked} if marked else {})
 
 
 def films(trainer: Trainer) -> dict[str, Any]:
-    """Counts the films and patients of a run's data, and identifies them."""
-    manifest = getattr(getattr(trainer, "datamodule", None), "manifest", None)
+    """Counts the films and patients of a run's data, and identifies them; how those of stores were made, too."""
+    data = getattr(trainer, "datamodule", None)
+    manifest = getattr(data, "manifest", None)
     if manifest is None:
         return {}
     splits = manifest.table["split"].value_counts().to_dict()
-    return {"checksum": manifest.checksum(), "films": len(manifest), "patients": manifest.patients, "splits": splits}
+    counts = {"films": len(manifest), "patients": manifest.patients, "splits": splits}
+    return {"checksum": manifest.checksum(), **counts, "stores": stores_of(getattr(data, "corpora", None) or {})}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from xrayssl.data.augment import Augment
 from xrayssl.data.prepare.reduction import Recipe, reduced
 from xrayssl.data.radiograph import Window, read, window
 from xrayssl.data.transforms import evaluation, prepare
-from xrayssl.errors import UserError
+from xrayssl.errors import UserError, refuse
 
 log = logging.getLogger(__name__)
 
@@ -58,12 +58,17 @@ class Viewing:
         return evaluation(size, self.augment.circle)(film_HW, seed=0)
 
 
-def viewing(data: Mapping[str, Any], size: tuple[int, int]) -> Viewing:
+def viewing(data: Mapping[str, Any], size: tuple[int, int], stores: Mapping[str, Any] | None = None) -> Viewing:
     """How a run looked at films.
 
     Args:
         data: Arguments of its data module, as its config.yaml has them.
         size: Of the network's films in pixels.
+        stores: What its run.json says of the stores that its corpora lay in; see `stores_of`. None: it is of a time
+            when that was not kept, and the stores themselves are asked.
+
+    Raises:
+        UserError: If such a store has been made anew with another grey window.
     """
     known = data.get("augment") or {}
     low, high = data.get("limits", (0.0, 100.0))
@@ -73,14 +78,32 @@ def viewing(data: Mapping[str, Any], size: tuple[int, int]) -> Viewing:
         (low, high),
         bool(data.get("first_frame")),
         Augment(trim=bool(known.get("trim")), clahe=bool(known.get("clahe")), circle=bool(known.get("circle"))),
-        _recipe(data.get("corpora") or {}),
+        _recipe(data, stores),
     )
 
 
-def _recipe(corpora: Mapping[str, Any]) -> Recipe | None:
+def stores_of(corpora: Mapping[str, Any]) -> dict[str, Any]:
+    """Name of each corpus to how its store was made, or to None where its films are read from their files.
+
+    Args:
+        corpora: Name to root, or to a mapping with root, as the data module takes them.
+    """
+    return {
+        name: asdict(_made(Path(root))) if root and store.is_store(root) else None for name, root in _roots(corpora)
+    }
+
+
+def _roots(corpora: Mapping[str, Any]) -> list[tuple[str, str | None]]:
+    pairs = corpora.items()
+    return [(name, source if isinstance(source, str) else (source or {}).get("root")) for name, source in pairs]
+
+
+def _recipe(data: Mapping[str, Any], stores: Mapping[str, Any] | None) -> Recipe | None:
     """How the films of the run's stores were made, if all its films came from stores made alike."""
-    roots = [source if isinstance(source, str) else source.get("root") for source in corpora.values()]
-    made = {_made(Path(root)) if store.is_store(root) else None for root in roots}
+    if stores is None:
+        stores = stores_of(data.get("corpora") or {})
+        _tell_of_changes(data, stores)
+    made = {recipe and Recipe(**{**recipe, "limits": tuple(recipe["limits"])}) for recipe in stores.values()}
     if len(made) > 1:
         log.warning("The run's films came from files and stores, or from stores of several kinds: films are read as "
                     "files here, which may move a probability by a little.")  # fmt: skip
@@ -88,7 +111,25 @@ def _recipe(corpora: Mapping[str, Any]) -> Recipe | None:
     return made.pop() if made else None
 
 
+def _tell_of_changes(data: Mapping[str, Any], stores: Mapping[str, Any]) -> None:
+    """Says what the run's folders, as they are now, leave in doubt.
+
+    Raises:
+        UserError: If a store has been made anew with another grey window.
+    """
+    roots, ours = dict(_roots(data.get("corpora") or {})), (data.get("window", "voi"), [*data.get("limits", (0, 100))])
+    now = {name: (recipe["window"], [*recipe["limits"]]) for name, recipe in stores.items() if recipe}
+    refuse([f"{roots[name]}: the run's films were read with --data.window {ours[0]} --data.limits {ours[1]}, and this "
+            f"store has since been made anew with {how[0]} {how[1]}; put the run's own back."
+            for name, how in now.items() if how != ours])  # fmt: skip
+    for root in (root for root in roots.values() if root and not Path(root).expanduser().exists()):
+        log.warning("%s: the run learned from this folder, which is not there any more, and does not say whether it "
+                    "was a store. Films are read from their files; if it was one, put it back, or they are seen "
+                    "otherwise than in training.", root)  # fmt: skip
+
+
 def _made(root: Path) -> Recipe:
+    root = root.expanduser()
     known = store.facts(root)
     low, high = known["limits"]
     values = {name: known[name] for name in ("window", "first_frame", "size", "dtype", "trim")}

@@ -135,10 +135,12 @@ def _operating(classifier: Classifier) -> list[str]:
     temperature, threshold = operating.get("temperature"), operating.get("threshold") or {}
     rows = ([name, "-" if threshold.get(name) is None else f"{threshold[name]:.4f}"] for name in classifier.classes)
     scaled = "none" if temperature is None else f"{temperature:.3f}, by which logits are divided"
+    unit = "studies" if classifier.of_studies else "films"
+    mean = " It is one of the mean probability of a study's films." if classifier.of_studies else ""
     return [
-        f"Chosen on {operating.get('films')} {operating.get('split')} units by the rule "
+        f"Chosen on {operating.get('films')} {operating.get('split')} {unit} by the rule "
         f"{str(operating.get('rule')).capitalize()}; a class counts as present from its threshold on, which is one of "
-        f"probabilities before calibration. Temperature for calibration: {scaled}.",
+        f"probabilities before calibration.{mean} Temperature for calibration: {scaled}.",
         _table(["class", "threshold"], rows),
         "It is that of these films and their frequencies; another site needs its own.",
     ]
@@ -156,7 +158,9 @@ def _limits(classifier: Classifier) -> list[str]:
 
 
 def _lineage(classifier: Classifier, record: Mapping[str, Any]) -> list[str]:
-    parents = [f"{parent.get('method')}: `{parent.get('sha256')}`" for parent in classifier.method.parents]
+    parents = [f"{parent.get('method')}: `{parent.get('sha256')}`"
+               + (", **selected on test films**" if parent.get("selected_on") == "test" else "")
+               for parent in classifier.method.parents]  # fmt: skip
     versions = record.get("packages") or {}
     made = [f"xrayssl {versions.get('xrayssl')}", f"torch {versions.get('torch')}", f"timm {versions.get('timm')}"]
     return [

@@ -131,7 +131,7 @@ def config(classifier: Classifier, found: Plain | None) -> dict[str, Any]:
         "label_names": list(method.classes),
         "xrayssl": {"version": 1, "task": method.task, "classes": list(method.classes),
                     "removed": ["head.norm"] if found and found.bare else [], **statistics,
-                    "operating": classifier.operating},
+                    "operating": classifier.operating, "unit": "study" if classifier.of_studies else "film"},
     }  # fmt: skip
 
 

@@ -132,7 +132,8 @@ def _loaded(given: str, name: str, architecture: str, in_chans: int, size: int |
     backbone = Backbone(architecture, size, in_chans)
     report, weights = handoff.load(backbone, Path(given).expanduser())
     facts = {"method": weights.metadata.get("method"), "parents": weights.metadata.get("parents", []),
-             "path": str(weights.path), "sha256": handoff.sha256(weights.path)}  # fmt: skip
+             "path": str(weights.path), "sha256": handoff.sha256(weights.path),
+             **handoff.marked(weights.metadata.get("selected_on"))}  # fmt: skip
     return _source(name, given, backbone, facts, said=str(report))
 
 

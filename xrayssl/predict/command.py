@@ -41,8 +41,14 @@ TEXT = """Without PATH: writes predictions.parquet of the run's test films into 
   --data.num_workers 8            processes that read films (default: one per core)
 
 The table has a row per film: probability/<class>, and where the run was tested also calibrated/<class>
-(by the temperature fitted on validation films) and above/<class> (1 from the threshold chosen there on).
+(by the temperature fitted on validation films) and above/<class> (1 from the threshold chosen there on); not where
+studies were scored, as with MURA: threshold and temperature are for the mean of a study's films then.
 """
+OF_STUDIES = (
+    "This run scores studies: thresholds and temperature are for the mean probability of a study's films, so that the "
+    "table, which is of single films, has no above/ and calibrated/. `xrayssl test` decides by study; to do so here, "
+    "compare a study's mean with `operating` in the metrics.json of the run's test."
+)
 
 
 def predict_command(argv: Sequence[str]) -> int:
@@ -68,6 +74,8 @@ def predict_command(argv: Sequence[str]) -> int:
         _check_classes(classifier, own)
     refuse(problems + _wrong(own))
     assert classifier is not None
+    if classifier.of_studies:
+        log.warning("%s", OF_STUDIES)
     table = _table(classifier, own)
     _report(table, *_predict(classifier, films, table, own))
     return 0
@@ -141,8 +149,10 @@ def _check_classes(classifier: Classifier | None, own: Namespace) -> None:
         f"--class {name}: the run knows no such class, but {', '.join(known)}.{recipes.nearest(name, known)}"
         for name in own.classes if name not in known
     ])  # fmt: skip
-    if own.overlay and not own.classes and classifier.method.task == "multilabel" and not classifier.operating:
-        raise UserError("--overlay needs --class NAME: the run has no thresholds that say which findings to draw.")
+    decides = classifier.operating and not classifier.of_studies
+    if own.overlay and not own.classes and classifier.method.task == "multilabel" and not decides:
+        which = "thresholds for single films" if classifier.of_studies else "thresholds"
+        raise UserError(f"--overlay needs --class NAME: the run has no {which} that say which findings to draw.")
 
 
 def _table(classifier: Classifier, own: Namespace) -> Path:

@@ -127,7 +127,7 @@ class Sheets:
 
 
 class Reader:
-    """What a classifier says of films.
+    """What a classifier says of films, each by itself: without thresholds and temperature that are those of studies.
 
     Args:
         classifier: Rebuilt from its run.
@@ -136,7 +136,7 @@ class Reader:
 
     def __init__(self, classifier: Classifier, sheets: Sheets | None = None) -> None:
         self.classifier, self.sheets = classifier, sheets
-        operating = classifier.operating or {}
+        operating = {} if classifier.of_studies else classifier.operating or {}
         self.temperature: float | None = operating.get("temperature")
         self.threshold: dict[str, float] = {
             name: value

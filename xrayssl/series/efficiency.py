@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import re
 import sys
 from argparse import Namespace
 from collections.abc import Sequence
@@ -28,7 +29,7 @@ films are the same throughout.
   --shots 1 5 10 50               films per class instead
   --seeds 0 1 2                   (the default); an interval over two or more
   --starts NAME=FILE ...          backbones to compare: a file or run, `timm`, or null for none; such as
-                                  scratch=null imagenet=timm mae=runs/mae_chest/...
+                                  scratch=null imagenet=timm mae.v2=runs/mae_chest/...
   --metric auroc_macro            what the picture shows
   --out DIR                       folder for all (default: runs/<config>-efficiency/<time>); name it again to go on
   --config, --data..., --model... what `xrayssl fit` takes
@@ -36,6 +37,8 @@ films are the same throughout.
 In DIR: a folder per training, efficiency.csv, efficiency.json, efficiency.svg. What is finished is not repeated; what
 was interrupted goes on.
 """
+NAME = re.compile(r"[^\W_](?:[^\W_]|[-.])*")
+"""Of a start: a part of a folder's name, in which `_` comes before the amount."""
 OVERHEAD = 0.1
 """Work of a training that does not shrink with its films: start, validation and test, relative to one on all films."""
 
@@ -122,8 +125,9 @@ def _wrong(own: Namespace) -> list[str]:
 def _starts(given: Sequence[str]) -> tuple[dict[str, str | None], list[str]]:
     """Name to value of init_from, and a sentence for each that is none."""
     pairs = [(word, *word.partition("=")[::2]) for word in given]
-    problems = [f"--starts {word}: write NAME=FILE, such as mae=runs/mae_chest/...; a NAME has letters, digits, - and "
-                "." for word, name, file in pairs if not file or not name.replace("-", "").isalnum()]  # fmt: skip
+    problems = [f"--starts {word}: write NAME=FILE, such as mae=runs/mae_chest/...; a NAME begins with a letter or "
+                "digit, and has letters, digits, hyphens and dots." for word, name, file in pairs
+                if not file or not NAME.fullmatch(name)]  # fmt: skip
     names = [name for _, name, _ in pairs]
     problems += [f"--starts names {name!r} twice." for name in dict.fromkeys(names) if names.count(name) > 1]
     return {name: file for _, name, file in pairs}, problems

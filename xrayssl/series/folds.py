@@ -25,7 +25,8 @@ tests a classifier for each; pools the predictions, in which every film was test
   --config, --data..., --model... what `xrayssl fit` takes; --data.split_seed 1 deals anew
 
 In DIR: fold-1, fold-2, ... (a run each, with its test), predictions.parquet and metrics.json of the pool, which also
-holds each fold's figures and their mean. What is finished is not repeated; what was interrupted goes on.
+holds each fold's figures and their mean, and report.html, a page of it. What is finished is not repeated; what was
+interrupted goes on.
 """
 
 
@@ -57,9 +58,12 @@ def folds_command(argv: Sequence[str]) -> int:
 
 def _pooled(series: Series, data: Any) -> int:
     from xrayssl.series.pooling import after_test, pool, summary
+    from xrayssl.study.report import write_report
 
     figures = pool(series.folder, [after_test(series.run(job)) for job in series.jobs], data.whole.table)
     sys.stdout.write(f"{summary(figures)}\n\nThe pool is in {series.folder}.\n")
+    page = write_report([series.folder], series.folder / "report.html", "Cross-validation")
+    sys.stdout.write(f"Its page is {page}.\n")
     return 0
 
 

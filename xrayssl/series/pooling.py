@@ -20,6 +20,7 @@ from xrayssl.statistics.calibration import scaled
 DECIDED = ("sensitivity", "specificity", "ppv", "npv", "f1")
 DECIDED_ALONE = ("accuracy", "balanced_accuracy", "kappa")
 """Of findings; those of classes are of the most probable one, whatever its threshold."""
+NOTHING: dict[str, Any] = {"metrics": {}, "macro_without": {}, "interval": {"left_out": {}, "exact": []}}
 NOTE = (
     "AUROC, AUPRC and Brier score of the pool compare probabilities of different models, each at home in another fold; "
     "`mean` is that of the folds' own figures, and `sd` their standard deviation. It is no standard error: the folds "
@@ -74,10 +75,8 @@ def pool(folder: Path, folds: Sequence[Tested], table: pd.DataFrame) -> dict[str
     number = fold[np.searchsorted(films.index, units.index)]
     patient = whole["patient"].to_numpy()[units.index]
     operating = [one.figures.get("operating") or {} for one in folds]
-    decided, without = _decided(units, patient, number, operating, task, classes)
-    figures["metrics"] |= decided
-    figures["macro_without"] = figures.get("macro_without", {}) | without
-    figures["metrics"] |= _calibrated(units, patient, number, operating, task, classes)
+    _add(figures, _decided(units, patient, number, operating, task, classes))
+    _add(figures, _calibrated(units, patient, number, operating, task, classes))
     figures["folds"] = {"count": len(folds), "note": NOTE, "without_threshold": _thresholdless(operating, classes),
                         "figures": [_told(one) for one in folds], **_mean(folds)}  # fmt: skip
     write_json(folder / results.METRICS, figures)
@@ -101,24 +100,44 @@ def _joined(folds: Sequence[Tested], table: pd.DataFrame, classes: Sequence[str]
     return Gathered(index, probability, label), every["fold"].to_numpy()
 
 
+def _add(figures: dict[str, Any], found: dict[str, Any]) -> None:
+    """Puts further figures into the pool's, with what `evaluate` says of their means and intervals."""
+    for part in ("metrics", "macro_without"):
+        figures[part] = figures.get(part, {}) | found[part]
+    for part in ("left_out", "exact"):
+        known, further = figures["interval"][part], found["interval"][part]
+        figures["interval"][part] = {**known, **further} if isinstance(known, dict) else [*known, *further]
+
+
+def _kept(found: dict[str, Any], wanted: Sequence[str], called: str = "") -> dict[str, Any]:
+    """The figures of `evaluate` that are of these kinds, and what it says of them; under another name if given."""
+
+    def named(name: str) -> str:
+        return name.replace(_kind(name), called or _kind(name), 1)
+
+    parts = {part: {named(name): one for name, one in found[part].items() if _kind(name) in wanted}
+             for part in ("metrics", "macro_without")}  # fmt: skip
+    how = found["interval"]
+    left_out = {named(name): count for name, count in how["left_out"].items() if _kind(name) in wanted}
+    exact = [named(name) for name in how["exact"] if _kind(name) in wanted]
+    return {**parts, "interval": {"left_out": left_out, "exact": exact}}
+
+
 def _decided(
     units: Gathered, patient: np.ndarray, fold: np.ndarray, operating: Sequence[dict[str, Any]], task: str,
     classes: Sequence[str],
-) -> tuple[dict[str, Any], dict[str, list[str]]]:  # fmt: skip
-    """Figures of decisions at each fold's own thresholds; films of a fold that has none are left out of them. Beside
-    them the classes that their means could not include."""
+) -> dict[str, Any]:  # fmt: skip
+    """Figures of decisions at each fold's own thresholds; films of a fold that has none are left out of them."""
     threshold = np.array([[_number(one.get("threshold", {}).get(name)) for name in classes] for one in operating])
     least = threshold[fold]
     label = np.where(np.isnan(least), np.nan, units.label)
     called = (units.probability.astype(np.float64) >= least).astype(float)
     if np.isnan(label).all():
-        return {}, {}
+        return NOTHING
     half = dict.fromkeys(classes, 0.5)
     found = evaluate(called, label, patient, "multilabel", classes, threshold=half)
     wanted = DECIDED if task == "multiclass" else (*DECIDED, *DECIDED_ALONE)
-    figures, without = ({name: one for name, one in found[part].items() if _kind(name) in wanted}
-                        for part in ("metrics", "macro_without"))  # fmt: skip
-    return figures, without
+    return _kept(found, wanted)
 
 
 def _thresholdless(operating: Sequence[dict[str, Any]], classes: Sequence[str]) -> dict[str, list[int]]:
@@ -135,12 +154,11 @@ def _calibrated(
     """The calibration error after each fold's own temperature scaling."""
     temperature = [float(one["temperature"]) for one in operating if one.get("temperature") is not None]
     if len(temperature) < len(operating):
-        return {}
+        return NOTHING
     after = units.probability.astype(np.float64)
     for number, one in enumerate(temperature):
         after[fold == number] = scaled(after[fold == number], one, task)
-    found = evaluate(after, units.label, patient, task, classes)["metrics"]
-    return {name.replace("ece", "ece_scaled", 1): entry for name, entry in found.items() if _kind(name) == "ece"}
+    return _kept(evaluate(after, units.label, patient, task, classes), ["ece"], "ece_scaled")
 
 
 def _kind(name: str) -> str:

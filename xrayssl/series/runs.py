@@ -204,15 +204,19 @@ def _put_aside(run: Path, aside: Path) -> None:
         shutil.rmtree(run)
         return
     aside.mkdir(exist_ok=True)
-    taken = [int(path.name.rpartition(".")[2]) for path in aside.glob(f"{run.name}.*")]
-    run.rename(aside / f"{run.name}.{max(taken, default=0) + 1}")
+    run.rename(aside / f"{run.name}.{max(_attempts(aside, run.name), default=0) + 1}")
 
 
 def _newest(aside: Path, name: str) -> Path | None:
     """The last checkpoint of the latest attempt that has one."""
-    attempts = sorted(aside.glob(f"{name}.*"), key=lambda path: int(path.name.rpartition(".")[2]))
-    found = [path / "checkpoints" / "last.ckpt" for path in attempts]
+    found = [aside / f"{name}.{number}" / "checkpoints" / "last.ckpt" for number in sorted(_attempts(aside, name))]
     return next((path for path in reversed(found) if path.is_file()), None)
+
+
+def _attempts(aside: Path, name: str) -> list[int]:
+    """Numbers of a job's attempts that were put aside; names may have dots, and begin with that of another."""
+    parts = [path.name.rpartition(".") for path in aside.iterdir()] if aside.is_dir() else []
+    return [int(number) for job, _, number in parts if job == name and number.isdecimal()]
 
 
 @contextmanager

@@ -23,10 +23,11 @@ NOTE = (
     "mean over seeds, each of which draws the films and starts the training; low and high are Student's t interval of "
     "that mean, which is over draws and trainings, not over patients: those of each run are in its metrics.json."
 )
-WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 640, 400, 56, 150, 34, 44
+WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 640, 400, 56, 150, 48, 44
 COLORS = ("#1b6ca8", "#c4501b", "#3c7d3c", "#7a4fa0", "#8a6d00", "#a03060")
-STYLE = "text{font:13px system-ui,sans-serif;fill:#222}.rule{stroke:#ddd}.axis{fill:#555}"
+STYLE = "text{font:13px system-ui,sans-serif;fill:#222}.rule{stroke:#ddd}.axis{fill:#555}.mark{fill:#b3541e}"
 XMLNS = "http://www.w3.org/2000/svg"
+SELECTED = "Checkpoints were selected on the test films: these figures are too good"
 Amount = Literal["fraction", "shots"]
 
 
@@ -83,36 +84,54 @@ def summarised(runs: Sequence[dict[str, Any]]) -> pd.DataFrame:
     """Mean over seeds of every figure, with its interval.
 
     Args:
-        runs: With start, amount, seed, training (films) and metrics (name to value or None).
+        runs: With start, amount, seed, training (films), metrics (name to value or None), and selected_on (split that
+            chose the checkpoint; "val" where it is not said).
 
     Returns:
-        start, amount, metric, films (learned from, mean over seeds), seeds (that have the figure), mean, low, high, sd;
-        low, high and sd are NaN for a single seed.
+        start, amount, metric, films (learned from, mean over seeds), seeds (that have the figure), mean, low, high, sd,
+        selected_on ("test" if any of these runs was); low, high and sd are NaN for a single seed.
     """
-    rows = [{"start": run["start"], "amount": run["amount"], "films": run["training"], "metric": name, "value": value}
+    rows = [{"start": run["start"], "amount": run["amount"], "films": run["training"], "metric": name, "value": value,
+             "selected_on": run.get("selected_on", "val")}
             for run in runs for name, value in run["metrics"].items()]  # fmt: skip
     long = pd.DataFrame(rows)
     long["value"], long["films"] = (pd.to_numeric(long[name]).astype(float) for name in ("value", "films"))
     grouped = long.groupby(["start", "amount", "metric"], sort=False)
-    found = grouped.agg(films=("films", "mean"), seeds=("value", "count"), mean=("value", "mean"), sd=("value", "std"))
+    found = grouped.agg(
+        films=("films", "mean"),
+        seeds=("value", "count"),
+        mean=("value", "mean"),
+        sd=("value", "std"),
+        selected_on=("selected_on", "min"),
+    )  # "test" before "val": one such run marks the mean
     several = found["seeds"].clip(lower=2)
     half = stats.t.ppf((1 + LEVEL) / 2, several - 1) * found["sd"] / np.sqrt(several)
     found = found.assign(low=found["mean"] - half, high=found["mean"] + half).reset_index()
-    columns = ["start", "amount", "metric", "films", "seeds", "mean", "low", "high", "sd"]
+    columns = ["start", "amount", "metric", "films", "seeds", "mean", "low", "high", "sd", "selected_on"]
     return found[columns].sort_values(["metric", "start", "amount"], kind="stable", ignore_index=True)
 
 
 def told(folder: Path, metric: str) -> str:
     """The curves for a terminal."""
-    table = pd.read_csv(folder / TABLE)
+    # as text and with "" alone for what is unknown, or a start called 1.50 or null would have another name
+    table = pd.read_csv(folder / TABLE, dtype={"start": str}, keep_default_na=False, na_values=[""])
     shown = table[table["metric"] == metric]
     kind = table.columns[1]
-    lines = [f"{row['start']:<16}{row[kind]:>8g}  {_interval(row)}  {row['seeds']:.0f} seeds" for _, row in
-             shown.iterrows()]  # fmt: skip
+    lines = [f"{row['start']:<16}{row[kind]:>8g}  {_interval(row)}  {row['seeds']:.0f} seeds{_selected(row)}" for _, row
+             in shown.iterrows()]  # fmt: skip
+    lines += [f"{SELECTED}."] if _marked(shown) else []
     names = sorted({name for name in table["metric"] if "/" not in name})
     head = f"{metric} by {kind}, mean over seeds with its {LEVEL:.0%} interval" if lines else (
         f"no training has the figure {metric!r}; they have {', '.join(names)}")  # fmt: skip
     return "\n".join([head, *lines, f"\nThe table and the curves are in {folder}.\n"])
+
+
+def _selected(row: pd.Series) -> str:
+    return "  selected on test" if row["selected_on"] == "test" else ""
+
+
+def _marked(rows: pd.DataFrame) -> bool:
+    return "selected_on" in rows and bool((rows["selected_on"] == "test").any())
 
 
 def _interval(row: pd.Series) -> str:
@@ -125,7 +144,7 @@ def drawn(rows: pd.DataFrame, kind: Amount, metric: str) -> Markup:
     """Curves over a logarithmic axis of amounts, a line per start with its interval as a band.
 
     Args:
-        rows: Of one metric; start, the amount, mean, low and high.
+        rows: Of one metric; start, the amount, mean, low and high; and selected_on, if "test" is to be said.
         kind: Name of the column of amounts.
         metric: For the title.
     """
@@ -142,8 +161,9 @@ def drawn(rows: pd.DataFrame, kind: Amount, metric: str) -> Markup:
     curves = [_curve(line, kind, axes, start, color, places[start])
               for (start, line), color in zip(lines.items(), COLORS * len(lines), strict=False)]  # fmt: skip
     title = f"{metric} by {'films per class' if kind == 'shots' else 'share of the training patients'}"
-    return element("svg", element("style", Markup(STYLE)), element("title", title),
-                   element("rect", width=WIDTH, height=HEIGHT, fill="#fff"), element("text", title, x=LEFT, y=20),
+    mark = element("text", f"{SELECTED}.", x=LEFT, y=36, class_="mark") if _marked(rows) else None
+    return element("svg", element("style", Markup(STYLE)), element("title", f"{title}. {SELECTED}." if mark else title),
+                   element("rect", width=WIDTH, height=HEIGHT, fill="#fff"), element("text", title, x=LEFT, y=20), mark,
                    _grid(axes, levels, amounts, kind), curves, xmlns=XMLNS, role="img",
                    viewBox=f"0 0 {WIDTH} {HEIGHT}", width=WIDTH, height=HEIGHT)  # fmt: skip
 

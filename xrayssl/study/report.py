@@ -2,12 +2,13 @@
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from xrayssl import __version__
 from xrayssl.errors import UserError
-from xrayssl.study.markup import Markup, element
+from xrayssl.study.markup import Markup, element, join
 from xrayssl.study.page import page
 from xrayssl.study.representation import learned
 from xrayssl.study.runs import Run, read_run
@@ -18,6 +19,7 @@ PHANTOMS = (
     " The films are drawn by the computer, not taken from patients. These figures show that the software "
     "works; they say nothing about any diagnosis."
 )
+TOO_GOOD = "too good: the checkpoint was selected on these films"
 ONE_SEED = (
     "The intervals say how far the figures might move with other patients, for the networks as trained. They "
     "do not show that one recipe is better than another: for that, train each with several seeds."
@@ -27,7 +29,7 @@ ONE_SEED = (
 def report_command(argv: list[str]) -> int:
     """The verb `xrayssl report RUN... [--out page.html]`; writes the path of the page to standard output."""
     parser = argparse.ArgumentParser("xrayssl report", description="Write one HTML page about one or several runs.")
-    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="a run directory")
+    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="a run, or what `xrayssl folds` wrote")
     parser.add_argument("--out", type=Path, help="the page to write (default: report.html in the last run)")
     parser.add_argument("--title", default="Training report", help="its heading")
     wanted = parser.parse_args(argv)
@@ -69,8 +71,14 @@ def parent(run: Run, runs: Sequence[Run]) -> Markup | str | None:
         return None
     for place, other in enumerate(runs, 1):
         if other is not run and other.weights in run.parents:
-            return element("a", f"run {place}, {other.name}", href=f"#run-{place}")
-    return f"weights {run.parents[-1][:12]}"
+            return join([element("a", f"run {place}, {other.name}", href=f"#run-{place}"), _marked(run)])
+    return f"weights {run.parents[-1][:12]}{_marked(run)}"
+
+
+def _marked(run: Run) -> str:
+    """Which of a run's ancestors were selected on test films."""
+    names = ["its start" if one == run.parents[-1] else f"an earlier stage, {one[:12]}" for one in run.marked]
+    return f"; selected on test films: {', '.join(names)}" if names else ""
 
 
 def header(runs: Sequence[Run], title: str) -> Markup:
@@ -95,11 +103,12 @@ def sentence(run: Run) -> str:
     macro = figures.get("metrics", {}).get("auroc_macro")
     if macro and macro["value"] is not None:
         who = "The fine-tuned network" if run.record.get("method") == "Finetune" else "The network"
+        who = "The cross-validation of" if figures.get("folds") else who
         span = interval(macro)
         certainty = f" ({level(figures)} {span})" if span else ""
         where = amount(figures.get("films"), f"{figures.get('split', 'test')} film", figures.get("patients"))
         area = f"{decimal(macro['value'])}{certainty}"
-        return f"{who} {run.name} reached a macro AUROC of {area} on {where or 'the test films'}."
+        return f"{who} {run.name} reached a macro AUROC of {area} on {where or 'the test films'}{_mark(figures)}."
     seen = amount(run.data.get("films"), "film", run.data.get("patients"))
     length = amount(epochs(run), "epoch")
     words = f"{run.name} trained {run.record.get('backbone') or 'a network'}"
@@ -107,6 +116,11 @@ def sentence(run: Run) -> str:
     words += f" on {seen}" if seen else ""
     words += f" for {length}" if length else ""
     return "; ".join([words, *(part for part in (_fall(run), learned(run)) if part)]) + "."
+
+
+def _mark(figures: Mapping[str, Any]) -> str:
+    """What is to be said beside a figure of a checkpoint that was selected on these films."""
+    return f", {TOO_GOOD}" if figures.get("selected_on") == figures.get("split", "test") == "test" else ""
 
 
 def _fall(run: Run) -> str | None:
@@ -140,13 +154,14 @@ def cells(run: Run, place: int, runs: Sequence[Run]) -> list[Markup]:
     started = str(run.record.get("started") or "").replace("T", " ")[:16]
     macro = (run.figures or {}).get("metrics", {}).get("auroc_macro") or {"value": None}
     seen = amount(run.data.get("films"), "film", run.data.get("patients"))
+    span = f"{interval(macro) or ''}{_mark(run.figures or {})}".removeprefix(", ")
     return [
         _cell(element("a", f"{place}. {run.name}", href=f"#run-{place}"), started),
         _cell(run.record.get("method") or "–", run.record.get("backbone")),
         _cell(parent(run, runs) or "–"),
         _cell(corpora(run) or "–", seen),
         _cell(duration(run.record.get("seconds")) or "–", amount(epochs(run), "epoch")),
-        _cell(decimal(macro["value"]), interval(macro)),
+        _cell(decimal(macro["value"]), span),
     ]
 
 

@@ -15,6 +15,7 @@ import pyarrow.parquet
 
 from xrayssl.errors import UserError
 
+SERIES = "series.json"  # of trainings that belong together
 VERSION, FIGURES = 1, 2  # of run.json, and of metrics.json, which version 1 of it is a part of
 
 
@@ -73,6 +74,11 @@ class Run:
         entries = self.record.get("parents") or []
         return [str(entry.get("sha256") if isinstance(entry, dict) else entry) for entry in entries]
 
+    @property
+    def marked(self) -> list[str]:
+        """Checksums of those among them whose checkpoint was selected on test films."""
+        return [str(checksum) for checksum in self.record.get("selected_on_test") or ()]
+
     @cached_property
     def weights(self) -> str | None:
         """Checksum of the backbone it produced."""
@@ -92,11 +98,13 @@ class Run:
 
 
 def read_run(folder: Path) -> Run:
-    """Read a run directory.
+    """Read a run directory, or the folder of a cross-validation as one run.
 
     Raises:
-        UserError: If it is no run directory, or one of its files does not hold what it should.
+        UserError: If it is no such directory, or one of its files does not hold what it should.
     """
+    if not (folder / "run.json").is_file() and (folder / SERIES).is_file():
+        return _read_pool(folder)
     if not (folder / "run.json").is_file():
         raise UserError(f"{folder} is not a run directory: it has no run.json. Name a folder that a run has written.")
     test = folder / "test" if (folder / "test" / "metrics.json").is_file() else folder
@@ -110,6 +118,27 @@ def read_run(folder: Path) -> Run:
         _json(test / "run.json") if test != folder and (test / "run.json").is_file() else record,
         _predictions(test / "predictions.parquet"),
     )
+
+
+def _read_pool(folder: Path) -> Run:
+    """What the folds of a cross-validation share, and the figures and predictions of their pool."""
+    series, figures = _json(folder / SERIES), _figures(folder / "metrics.json")
+    verb = series.get("verb")
+    if verb != "folds":
+        raise UserError(f"{folder} holds the runs of `xrayssl {verb}`, whose table and picture lie there; name a run.")
+    if not figures or not _mapping(figures, "folds").get("figures"):
+        raise UserError(f"{folder}: not all folds are tested, so there is no pool of them yet; `xrayssl folds` goes on "
+                        "with them. Or name one of its runs.")  # fmt: skip
+    names = [str(fold["run"]) for fold in figures["folds"]["figures"]]
+    places = [folder / name / part / "run.json" for name in names for part in ("", "test")]
+    records = [_json(path) for path in places if path.is_file()]
+    first = records[0] if records else {}
+    record = {**first, **{name: series.get(name) for name in ("started", "git", "machine")}}
+    record |= {"config": f"{first.get('config') or folder.name} in {len(names)} folds",
+               "command": ["xrayssl", "folds", *(series.get("asked") or [])],
+               "seconds": sum(one.get("seconds") or 0 for one in records),
+               "data": {**_mapping(first, "data"), "checksum": None}}  # fmt: skip
+    return Run(folder, record, pd.DataFrame(), figures, record, _predictions(folder / "predictions.parquet"))
 
 
 def _natural(text: str) -> list[tuple[int, str]]:

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from xrayssl.study import figures, films
+from xrayssl.study.folds import folds
 from xrayssl.study.markup import Markup, element, join
 from xrayssl.study.outcome import HEADLINES, outcome
 from xrayssl.study.representation import panelled, representation
@@ -37,7 +38,7 @@ def section(run: Run, place: int, parent: object) -> Markup:
         [pictures(subject, paths) for subject, paths in run.pictures.items()],
         curves(run),
         representation(run),
-        outcome(run.figures) if run.figures else None,
+        [outcome(run.figures), folds(run.figures)] if run.figures else None,
         samples(run),
         class_="run",
         id=f"run-{place}",
