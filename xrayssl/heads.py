@@ -29,11 +29,6 @@ class LinearHead(nn.Module):
         return self.linear(self.norm(grid_BDhw.mean(dim=(2, 3))))
 
 
-def check_widths(**widths: int) -> list[str]:
-    """A sentence about each width of a method that is none."""
-    return [f"model.{name} must be 1 or more, not {width}." for name, width in widths.items() if width < 1]
-
-
 class ProjectionHead(nn.Sequential):
     """A perceptron from pooled features to an embedding that is compared (Chen et al. 2020, arXiv:2002.05709,
     section 4.2).
