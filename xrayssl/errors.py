@@ -35,6 +35,17 @@ def noting(found: list[str]) -> Iterator[None]:
         found.extend(sentences(error))
 
 
+def below(least: float, **values: float) -> list[str]:
+    """A sentence about each of a method's values that is below the least one that makes sense."""
+    wrong = {name: value for name, value in values.items() if not value >= least}
+    return [f"model.{name} must be {least} or more, not {value}." for name, value in wrong.items()]
+
+
+def not_above_zero(**values: float) -> list[str]:
+    """A sentence about each of a method's values that should be above 0."""
+    return [f"model.{name} must be above 0, not {value}." for name, value in values.items() if not value > 0]
+
+
 def refuse(found: Sequence[str]) -> None:
     """Raises what was found, if anything was.
 

@@ -143,11 +143,6 @@ def _shape(tensors: Mapping[str, Tensor], name: str) -> tuple[int, ...] | None:
     return tuple(tensors[name].shape) if name in tensors else None
 
 
-def check_widths(**widths: int) -> list[str]:
-    """A sentence about each width of a method that is none."""
-    return [f"model.{name} must be 1 or more, not {width}." for name, width in widths.items() if width < 1]
-
-
 class ProjectionHead(nn.Sequential):
     """A perceptron from pooled features to an embedding that is compared (Chen et al. 2020, arXiv:2002.05709,
     section 4.2).

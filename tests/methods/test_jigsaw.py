@@ -81,6 +81,11 @@ def test_a_head_without_width_is_refused():
         jigsaw(hidden=0)
 
 
+def test_more_cells_than_orders_of_bytes_can_number_are_refused():
+    with pytest.raises(UserError, match=r"model\.cells must be 15 or fewer, not 16"):
+        jigsaw(cells=16)
+
+
 @pytest.mark.parametrize("kind", [Jigsaw, RelativePatch])
 def test_what_is_handed_on_has_running_statistics_of_whole_films(kind, tmp_path):
     data = ChestXrayDataModule(

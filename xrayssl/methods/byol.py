@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from xrayssl.batchnorm import pool_batch_norms
 from xrayssl.contrast import variance_hinge
-from xrayssl.errors import refuse
-from xrayssl.heads import ProjectionHead, check_widths
+from xrayssl.errors import below, refuse
+from xrayssl.heads import ProjectionHead
 from xrayssl.methods.base import Batch, Method
 from xrayssl.momentum import MomentumNetwork, check_momentum
 from xrayssl.views import check_views, pair
@@ -53,7 +53,7 @@ class BYOL(Method):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        problems = [*check_momentum(momentum), *check_widths(hidden=hidden, embedding=embedding)]
+        problems = [*check_momentum(momentum), *below(1, hidden=hidden, embedding=embedding)]
         refuse([*problems, *[f"model.variance must be 0 or more, not {variance}."] * (not variance >= 0)])
         self.momentum, self.variance = momentum, variance
         self.projector = ProjectionHead(self.backbone.width, hidden, embedding, norm=True)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from xrayssl.batchnorm import pool_batch_norms
 from xrayssl.contrast import cosines, nt_xent
-from xrayssl.errors import UserError
+from xrayssl.errors import below, not_above_zero, refuse
 from xrayssl.gathering import before, gather
 from xrayssl.heads import ProjectionHead
 from xrayssl.methods.base import Batch, Method
@@ -145,9 +145,5 @@ class Exemplar(Method):
 
 
 def _check(most_classes: int, hidden: int, embedding: int, temperature: float) -> None:
-    least = {"most_classes": (most_classes, 0), "hidden": (hidden, 1), "embedding": (embedding, 2)}
-    wrong = [f"model.{name} must be {low} or more, not {value}." for name, (value, low) in least.items() if value < low]
-    if not temperature > 0:
-        wrong.append(f"model.temperature must be above 0, not {temperature}.")
-    if wrong:
-        raise UserError(*wrong)
+    small = [*below(0, most_classes=most_classes), *below(1, hidden=hidden), *below(2, embedding=embedding)]
+    refuse([*small, *not_above_zero(temperature=temperature)])

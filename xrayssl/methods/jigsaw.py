@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from xrayssl.batchnorm import pool_batch_norms
-from xrayssl.errors import refuse
-from xrayssl.heads import ProjectionHead, check_widths
+from xrayssl.errors import below, refuse
+from xrayssl.heads import ProjectionHead
 from xrayssl.methods.base import Batch, Method
 from xrayssl.patches import gather
 from xrayssl.permutations import distant
@@ -56,7 +56,7 @@ class Jigsaw(Method):
         self.whole_batches = whole_batches
         pool_batch_norms(self.backbone)
         most = [f"model.cells must be 15 or fewer, not {cells}."] * (cells > 15)  # orders are kept in bytes
-        refuse([*check_widths(embedding=embedding, hidden=hidden), *most])
+        refuse([*below(1, embedding=embedding, hidden=hidden), *most])
         self.tiles, self.permutation_seed = Tiles(self.backbone, cells, tile, jitter), permutation_seed
         orders_KT = torch.from_numpy(distant(permutations, len(self.tiles), permutation_seed))
         self.register_buffer("permutations_KT", orders_KT)

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
 from xrayssl.contrast import info_nce, variance_hinge
-from xrayssl.errors import refuse
+from xrayssl.errors import below, not_above_zero, refuse
 from xrayssl.gathering import shuffled, world
-from xrayssl.heads import ProjectionHead, check_widths
+from xrayssl.heads import ProjectionHead
 from xrayssl.memory_bank import MemoryBank
 from xrayssl.methods.base import Batch, Method
 from xrayssl.momentum import MomentumNetwork, check_momentum
@@ -179,12 +179,6 @@ def _check(
     queue: int, momentum: float, temperature: float, variance: float, splits: int, patchless: bool,
     widths: dict[str, int],
 ) -> None:  # fmt: skip
-    wrong = {
-        f"model.queue must be 1 or more, not {queue}.": queue < 1,
-        f"model.temperature must be above 0, not {temperature}.": not temperature > 0,
-        f"model.variance must be 0 or more, not {variance}.": not variance >= 0,
-        f"model.splits must be 1 or more, not {splits}.": splits < 1,
-        "model.fixed_patches is for a ViT: leave it out for this network.": patchless,
-    }
-    found = [sentence for sentence, holds in wrong.items() if holds]
-    refuse([*check_momentum(momentum), *check_widths(**widths), *found])
+    small = [*below(1, queue=queue, splits=splits, **widths), *below(0, variance=variance)]
+    unfit = ["model.fixed_patches is for a ViT: leave it out for this network."] * patchless
+    refuse([*check_momentum(momentum), *small, *not_above_zero(temperature=temperature), *unfit])

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from xrayssl.batchnorm import pool_batch_norms
-from xrayssl.errors import refuse
-from xrayssl.heads import ProjectionHead, check_widths
+from xrayssl.errors import below, refuse
+from xrayssl.heads import ProjectionHead
 from xrayssl.methods.base import Batch, Method
 from xrayssl.tiles import Tiles, encode
 
@@ -50,7 +50,7 @@ class RelativePatch(Method):
         super().__init__(**kwargs)
         self.whole_batches = whole_batches
         pool_batch_norms(self.backbone)
-        refuse(check_widths(embedding=embedding, hidden=hidden))
+        refuse(below(1, embedding=embedding, hidden=hidden))
         self.tiles = Tiles(self.backbone, 3, tile, jitter)
         self.embed = nn.Sequential(nn.Linear(self.backbone.width, embedding), nn.ReLU(inplace=True))
         self.head = ProjectionHead(2 * embedding, hidden, len(NEIGHBOURS), layers=3)

@@ -13,7 +13,7 @@ from torch.optim import Optimizer
 
 from xrayssl.batchnorm import pool_batch_norms
 from xrayssl.contrast import cosines, variance_hinge
-from xrayssl.errors import UserError
+from xrayssl.errors import below, not_above_zero, refuse
 from xrayssl.gathering import rank, world
 from xrayssl.heads import ProjectionHead
 from xrayssl.memory_bank import MemoryBank
@@ -193,11 +193,10 @@ class SwAV(Method):
 
 
 def _check(options: dict[str, Any]) -> None:
-    least = {"prototypes": 2, "hidden": 1, "embedding": 2, "iterations": 1}
-    wrong = [f"{name} must be {low} or more, not {options[name]}" for name, low in least.items() if options[name] < low]
-    for name in ("temperature", "epsilon"):
-        wrong += [f"{name} must be above 0, not {options[name]}"] * (not options[name] > 0)
-    for name in ("queue", "queue_after", "freeze", "variance"):
-        wrong += [f"{name} must be 0 or more, not {options[name]}"] * (not options[name] >= 0)
-    if wrong:
-        raise UserError(*(f"model.{sentence}." for sentence in wrong))
+    def of(*names: str) -> dict[str, Any]:
+        return {name: options[name] for name in names}
+
+    refuse([
+        *below(2, **of("prototypes", "embedding")), *below(1, **of("hidden", "iterations")),
+        *not_above_zero(**of("temperature", "epsilon")), *below(0, **of("queue", "queue_after", "freeze", "variance")),
+    ])  # fmt: skip
