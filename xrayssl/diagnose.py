@@ -108,7 +108,7 @@ def _chosen(root: str, base: type, found: Sequence[Setting], problems: list[str]
         problems.append(f"no {root} is named: give --config NAME, or --{root} with one of {choices}.")
         return None
     name = str(named[-1].value)
-    kind = kinds.get(name) or _imported(name)
+    kind = kinds.get(name) or imported(name)
     if kind is None:
         hint = nearest(name.rpartition(".")[2], list(kinds)) or f" There are {alternatives(list(kinds), 'and')}."
         problems.append(f"{named[-1].where}: there is no {root} {name}.{hint}")
@@ -119,7 +119,8 @@ def _chosen(root: str, base: type, found: Sequence[Setting], problems: list[str]
     return kind
 
 
-def _imported(name: str) -> type | None:
+def imported(name: str) -> type | None:
+    """The class of a dotted name; None if there is none."""
     module, _, attribute = name.rpartition(".")
     try:
         kind = getattr(importlib.import_module(module), attribute, None) if module else None
@@ -255,12 +256,10 @@ def further(config: Any) -> list[str]:
         config: Of one verb, parsed: its types are right, its values may not be.
     """
     found: list[str] = []
-    kind = _imported(str(config.get("model.class_path")))
+    kind = imported(str(config.get("model.class_path")))
     if kind is not None:
-        values = {**vars(config.get("model.init_args")), "init_from": None}  # which would be downloaded
-        if "img_size" in parameters(kind):
-            values["img_size"] = config.get("data.init_args.img_size")
-        _tried(kind, values, found)
+        side = {"img_size": config.get("data.init_args.img_size")} if "img_size" in parameters(kind) else {}
+        _tried(kind, {**vars(config.get("model.init_args")), "init_from": None, **side}, found)  # would be downloaded
     return found
 
 
