@@ -133,6 +133,23 @@ def test_one_measurement_is_no_verdict_and_the_next_one_is():
     assert judge({0: sound(), 5: sound(0.01, 1.2), 10: sound(), 15: sound(0.01, 1.2)}).state == "doubtful"
 
 
+def test_at_the_end_of_a_training_nothing_is_left_to_the_next_measurement():
+    ended = judge({0: sound(), 2: sound(0.01, 1.2)}, ended=True)
+    assert ended.state == "doubtful" and "The training ended so" in ended.words and "may pass" not in ended.words
+
+
+def test_much_less_than_before_the_training_is_doubtful_and_no_collapse():
+    faded = {0: sound(0.73, 29.7), 5: sound(0.14, 3.6)}
+    assert judge(faded).state == judge({**faded, 10: sound(0.14, 3.6)}).state == "doubtful"
+    assert "0.14, 0.73 before the training (rank 29.7)" in judge(faded).words
+    assert judge({0: sound(0.73, 29.7), 5: sound(0.14, 8.0)}).state == "sound"
+    assert judge({0: sound(0.73, 29.7), 5: sound(0.3, 3.6)}).state == "sound"
+
+
+def test_what_was_measured_before_the_training_is_not_compared_with_itself():
+    assert "before the training" not in judge({0: sound()}).words
+
+
 def test_a_head_that_has_collapsed_before_a_sound_backbone_is_named():
     verdict = twice(sound(embedding=0.01))
     assert verdict.state == "head" and "health/embedding_std is 0.01" in verdict.words

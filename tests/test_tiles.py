@@ -103,12 +103,12 @@ def test_each_tile_passes_the_network_by_itself(network):
     ("network", "side", "options", "sentence"),
     [
         (CNN, 48, {"cells": 1}, "model.cells must be 2 or more"),
-        (CNN, 48, {"tile": 17}, "room for tiles of 1-16 px, not 17"),
-        (CNN, 48, {"tile": 0}, "room for tiles of 1-16 px, not 0"),
+        (CNN, 48, {"tile": 17}, "room for tiles of 6-16 px, not 17"),
+        (CNN, 48, {"tile": 0}, "room for tiles of 6-16 px, not 0"),
         (CNN, 48, {"tile": 12, "jitter": 5}, "model.jitter must be 0-4"),
         (CNN, 2, {}, "no room for tiles"),
         (VIT, 32, {}, r"no room for tiles of 16 px; enlarge --data.img_size"),
-        (VIT, 64, {"tile": 20}, "Tiles of 20 x 20 px cannot be cut"),
+        (VIT, 64, {"tile": 20}, r"Tiles of 20 px cannot be cut.*--model\.tile to a multiple of 16, 21 at most"),
     ],
 )
 def test_tiles_that_do_not_fit_are_refused(network, side, options, sentence):

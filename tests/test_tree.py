@@ -21,7 +21,7 @@ FLOORS = [  # a module may import from its own floor and from those below
     {"heads", "views", "decoders", "pyramid", "targets", "tokenizer", "tiles", "optim", "handoff",
      "foreign", "metrics", "statistics", "probing", "features"},
     {"sparse", "batchnorm", "backbone", "networks", "checkpoint"},
-    {"averaging", "recomputing", "masking", "maps", "patches", "attention", "memory", "permutations",
+    {"averaging", "border", "recomputing", "masking", "maps", "patches", "attention", "memory", "permutations",
      "gathering", "hardware", "health", "memory_bank", "momentum", "contrast", "sinkhorn",
      "errors", "files", "tensors_file", "recipes", "rundir", "spelling", "laterality", "configs", "__init__"},
 ]

@@ -84,8 +84,7 @@ def parameters(kind: type) -> dict[str, Any]:
     hints: dict[str, Any] = {}
     for ancestor in kind.__mro__:
         if "__init__" in vars(ancestor):
-            for name, hint in {**_annotations(ancestor)}.items():
-                hints.setdefault(name, hint)
+            hints = {**_annotations(ancestor), **hints}
     return {name: hints.get(name, Any) for name in dict.fromkeys(full.split(".")[1] for full in names)}
 
 
@@ -108,7 +107,7 @@ def _chosen(root: str, base: type, found: Sequence[Setting], problems: list[str]
         problems.append(f"no {root} is named: give --config NAME, or --{root} with one of {choices}.")
         return None
     name = str(named[-1].value)
-    kind = kinds.get(name) or _imported(name)
+    kind = kinds.get(name) or imported(name)
     if kind is None:
         hint = nearest(name.rpartition(".")[2], list(kinds)) or f" There are {alternatives(list(kinds), 'and')}."
         problems.append(f"{named[-1].where}: there is no {root} {name}.{hint}")
@@ -119,7 +118,8 @@ def _chosen(root: str, base: type, found: Sequence[Setting], problems: list[str]
     return kind
 
 
-def _imported(name: str) -> type | None:
+def imported(name: str) -> type | None:
+    """The class of a dotted name; None if there is none."""
     module, _, attribute = name.rpartition(".")
     try:
         kind = getattr(importlib.import_module(module), attribute, None) if module else None
@@ -255,7 +255,7 @@ def further(config: Any) -> list[str]:
         config: Of one verb, parsed: its types are right, its values may not be.
     """
     found: list[str] = []
-    kind = _imported(str(config.get("model.class_path")))
+    kind = imported(str(config.get("model.class_path")))
     if kind is not None:
         side = {"img_size": config.get("data.init_args.img_size")} if "img_size" in parameters(kind) else {}
         _tried(kind, {**vars(config.get("model.init_args")), "init_from": None, **side}, found)  # would be downloaded

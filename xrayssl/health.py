@@ -42,6 +42,7 @@ FEW = 16  # films, of fewer nothing is concluded
 State = Literal["unknown", "sound", "doubtful", "point", "line", "head", "broken"]
 COLLAPSES = ("point", "line", "head")
 SHARE = 0.1  # of the standard deviation before the training
+FADED = 0.25  # of the standard deviation and of the rank before the training: nothing has collapsed, much is gone
 LEAST_STD = 0.05
 LEAST_RANK = 3.0
 TEMPERATURE = 2.0  # of the uniformity: t of Wang & Isola
@@ -147,8 +148,8 @@ class Verdict:
 
     Args:
         state: "sound"; "point" (all films are one point), "line" (they lie on one line), "head" (what the loss compares
-            is one point, the features are not); "doubtful" (one of these, but not at the time before); "broken"
-            (features that are not finite); or "unknown".
+            is one point, the features are not); "doubtful" (one of these, but not at the time before; or a quarter of
+            what the network had before the training); "broken" (features that are not finite); or "unknown".
         words: The same in a sentence, with the figure and since when.
     """
 
@@ -161,12 +162,13 @@ class Verdict:
         return self.state == "broken" or self.state in COLLAPSES
 
 
-def judge(history: Mapping[int, Health], films: int | None = None) -> Verdict:
+def judge(history: Mapping[int, Health], films: int | None = None, ended: bool = False) -> Verdict:
     """Judges a representation by its figures over the training.
 
     Args:
         history: Figures by the number of completed epochs; those of 0 are from before the training.
         films: How many they were measured on, where that is known.
+        ended: The training has, so that there will be no further measurement.
     """
     if not history or (films is not None and films < FEW):
         return Verdict("unknown", f"Too few films to judge the representation: {films or 0}, of {FEW} needed.")
@@ -179,7 +181,7 @@ def judge(history: Mapping[int, Health], films: int | None = None) -> Verdict:
         since = epochs
     if now in COLLAPSES and not (earlier and states[earlier[-1]] in COLLAPSES):
         now = "doubtful"
-    return Verdict(now, _words(now, history[last], start, since))
+    return Verdict(now, _words(now, history[last], start if last else None, since, ended))
 
 
 def _state(now: Health, start: Health | None) -> State:
@@ -191,7 +193,7 @@ def _state(now: Health, start: Health | None) -> State:
         return "line"
     if now.embedding_std is not None and now.embedding_std < _least(start.embedding_std if start else None):
         return "head"
-    return "sound"
+    return "doubtful" if start and now.std < FADED * start.std and now.rank < FADED * start.rank else "sound"
 
 
 def _least(before: float | None) -> float:
@@ -199,14 +201,16 @@ def _least(before: float | None) -> float:
     return max(LEAST_STD, SHARE * before) if before is not None and isfinite(before) else LEAST_STD
 
 
-def _words(state: State, now: Health, start: Health | None, since: int) -> str:
+def _words(state: State, now: Health, start: Health | None, since: int, ended: bool) -> str:
     when = f"since epoch {since}" if since else "from the start"
-    was = f", {start.std:.2g} before the training" if start else ""
+    was = f", {start.std:.2g} before the training (rank {start.rank:.3g})" if start else ""
+    hope = "The training ended so: a collapse, or on its way to one." if ended else (
+        "Early in a training this may pass; if the next measurement finds the same, it is a collapse."
+    )  # fmt: skip
     return {
         "unknown": "",
         "sound": f"Films are told apart: {_figures(now)}{was}.",
-        "doubtful": f"Films are hardly told apart: {_figures(now)}{was}. Early in a training this may pass; if the "
-        "next measurement finds the same, it is a collapse.",
+        "doubtful": f"Films are hardly told apart: {_figures(now)}{was}. {hope}",
         "point": f"The representation has collapsed to a point {when}: health/std is {now.std:.2g}{was}, so all films "
         "get nearly the same features.",
         "line": f"The representation has collapsed to a line {when}: health/rank is {now.rank:.3g}, so films differ in "

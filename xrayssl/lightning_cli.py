@@ -23,11 +23,12 @@ from xrayssl.callbacks.interruption import Interruption
 from xrayssl.callbacks.progress import Progress
 from xrayssl.callbacks.record import EarlierCurves, LearningRate, RunRecord, SaveConfig, lineage
 from xrayssl.checkpoint import AtomicCheckpointIO
-from xrayssl.errors import UserError, refuse
+from xrayssl.errors import UserError, noting, refuse
 from xrayssl.files import write_json
 from xrayssl.loggers import Wandb, loggers
 from xrayssl.request import Request
 from xrayssl.settings import anchor
+from xrayssl.views import TWO_VIEWS, check_views
 
 log = logging.getLogger(__name__)
 
@@ -138,7 +139,8 @@ class XrayCLI(LightningCLI):
         except (UserError, ValueError, MisconfigurationException) as error:
             told = diagnose.refusal(error)
             if isinstance(told, UserError):
-                refuse([*told.messages, *diagnose.further(self.config[self.request.verb])])
+                asked = self.config[self.request.verb]
+                refuse([*told.messages, *diagnose.further(asked), *_unpaired(asked)])
             raise
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
@@ -181,7 +183,9 @@ class XrayCLI(LightningCLI):
             write_json(self.run / results.METRICS, last_figures(self.trainer))
         self.record.finish(self.trainer)
         if self.trainer.is_global_zero:
-            log.info("The run is in %s. Next: %s", advice.shown(self.run), self._next())
+            done = getattr(self.model, "is_control", False)
+            after = "It was a control and hands no backbone on." if done else f"Next: {self._next()}"
+            log.info("The run is in %s. %s", advice.shown(self.run), after)
 
     def after_validate(self) -> None:
         """Says and writes the figures of a stage that does not do so itself."""
@@ -269,6 +273,16 @@ def last_figures(trainer: Trainer) -> dict[str, Any]:
     figures = {name: float(value) for name, value in trainer.callback_metrics.items()}
     entries = {name: {"value": value, "low": None, "high": None} for name, value in figures.items()}
     return {"version": results.VERSION, "split": "val", "metrics": entries}
+
+
+def _unpaired(config: Any) -> list[str]:
+    """What a method that compares views misses in the data, where something else was refused before they were asked."""
+    found: list[str] = []
+    kind = diagnose.imported(str(config.get("model.class_path")))
+    if kind is not None and TWO_VIEWS in getattr(kind, "needs", ()):
+        with noting(found):
+            check_views(kind.__name__, config.get("data.init_args"))
+    return found
 
 
 def _listed(value: Any) -> list[Any]:

@@ -6,13 +6,14 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+from lightning.pytorch.utilities import rank_zero_info
 from timm.optim import param_groups_layer_decay
 from torch import nn
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
 
 from xrayssl.backbone import Backbone
-from xrayssl.errors import UserError
+from xrayssl.errors import refuse
 
 
 @dataclass(frozen=True)
@@ -44,18 +45,17 @@ class Optim:
 
     def __post_init__(self) -> None:
         ranges = {
-            "lr": self.lr > 0,
-            "min_lr": 0 <= self.min_lr <= self.lr,
-            "weight_decay": self.weight_decay >= 0,
-            "warmup_epochs": self.warmup_epochs >= 0,
-            "reference_batch": self.reference_batch is None or self.reference_batch > 0,
-            "layer_decay": self.layer_decay is None or 0 < self.layer_decay <= 1,
-            "min_layer_scale": 0 <= self.min_layer_scale <= 1,
-            "betas": all(0 <= beta < 1 for beta in self.betas),
+            "lr": (self.lr > 0, "above 0"),
+            "min_lr": (self.lr <= 0 or 0 <= self.min_lr <= self.lr, "from 0 to lr"),
+            "weight_decay": (self.weight_decay >= 0, "0 or more"),
+            "warmup_epochs": (self.warmup_epochs >= 0, "0 or more"),
+            "reference_batch": (self.reference_batch is None or self.reference_batch > 0, "above 0, or null"),
+            "layer_decay": (self.layer_decay is None or 0 < self.layer_decay <= 1, "above 0 and at most 1, or null"),
+            "min_layer_scale": (0 <= self.min_layer_scale <= 1, "from 0 to 1"),
+            "betas": (all(0 <= beta < 1 for beta in self.betas), "two shares from 0 to below 1"),
         }
-        wrong = [f"model.optim.{name} cannot be {getattr(self, name)}." for name, right in ranges.items() if not right]
-        if wrong:
-            raise UserError(*wrong)
+        wrong = {name: legal for name, (right, legal) in ranges.items() if not right}
+        refuse([f"model.optim.{name} must be {legal}, not {getattr(self, name)}." for name, legal in wrong.items()])
 
     def peak(self, effective_batch: int) -> float:
         """The peak learning rate at an effective batch (films x accumulation x processes)."""
@@ -86,6 +86,9 @@ class Optim:
         # Lightning refuses to clip gradients for an optimiser that unscales them itself; this one can, but need not.
         optimizer._step_supports_amp_scaling = False
         warmup = round(min(self.warmup_epochs * steps_per_epoch, steps))
+        if 0 < steps <= warmup:
+            rank_zero_info(f"The learning rate rises over all {steps} steps of this training and never falls: "
+                           f"model.optim.warmup_epochs is {self.warmup_epochs:g}; lower it.")  # fmt: skip
         floor, start = self.min_lr / lr, round(unfreeze_after * steps_per_epoch)
 
         def schedule(step: int) -> float:

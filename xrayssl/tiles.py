@@ -12,6 +12,8 @@ from xrayssl.errors import UserError
 
 FILLED = 7 / 8
 """Side of a tile as a share of its cell's, at most, where none is given: 64 of 75 px in Noroozi & Favaro 2016."""
+LEAST = 6
+"""Pixels of a tile's side below which it shows nothing."""
 FAINTEST = 1 / 16
 """Least standard deviation by which a tile is divided, in units of normalised films: four of 256 grey values. A white
 tile's noise is not blown up to a picture."""
@@ -100,11 +102,14 @@ def _tile(backbone: Backbone, cells: int, cell: tuple[int, int], tile: int | Non
     """The side of a tile that fits its cell, and that a ViT's patches divide."""
     rows, columns = backbone.patch_size if backbone.is_vit else (1, 1)
     step = math.lcm(rows, columns)
-    largest = int(min(cell) * FILLED) // step * step
+    least, largest = max(step, LEAST), int(min(cell) * FILLED) // step * step
     side = largest if tile is None else tile
     films = f"Films of {backbone.img_size[0]} x {backbone.img_size[1]} px in {cells} x {cells} cells"
-    if tile is None and not largest:
-        raise UserError(f"{films} have no room for tiles of {step} px; enlarge --data.img_size.")
-    if not 0 < side <= min(cell):
-        raise UserError(f"{films} have room for tiles of 1-{min(cell)} px, not {side}; set --model.tile.")
+    if tile is None and largest < least:
+        raise UserError(f"{films} have no room for tiles of {least} px; enlarge --data.img_size.")
+    if not least <= side <= min(cell):
+        raise UserError(f"{films} have room for tiles of {least}-{min(cell)} px, not {side}; set --model.tile.")
+    if side % step:
+        raise UserError(f"Tiles of {side} px cannot be cut into the {step}-px patches of {backbone.architecture}; set "
+                        f"--model.tile to a multiple of {step}, {min(cell)} at most.")  # fmt: skip
     return side

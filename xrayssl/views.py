@@ -12,6 +12,9 @@ from torch import Tensor
 from xrayssl.backbone import Backbone
 from xrayssl.errors import UserError, refuse
 
+TWO_VIEWS = "two views of a film: `--data.augment.views 2`"
+"""What a method needs that compares them."""
+
 
 def check_views(name: str, data: Any, together: int = 1) -> None:
     """Whether films come in two views, and enough of them at a time, before any is read.

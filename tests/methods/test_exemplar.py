@@ -130,3 +130,10 @@ def test_a_run_of_classes_is_not_resumed_as_one_of_comparisons(shoulder, tmp_pat
     trainer = Trainer(default_root_dir=tmp_path, max_epochs=2, enable_checkpointing=False, **QUIET)
     with pytest.raises(UserError, match=r"model\.kind surrogate, the config says instance"):
         trainer.fit(exemplar("instance"), datamodule=shoulder, ckpt_path=str(tmp_path / "cut.ckpt"))
+
+
+def test_a_film_that_is_alone_in_its_batch_has_nothing_to_be_told_from(shoulder, tmp_path):
+    in_views(shoulder)
+    shoulder.batch_size = 1
+    with pytest.raises(UserError, match=r"batches of 2 or more films, not 1: raise --data\.batch_size"):
+        fit(exemplar("instance"), shoulder, tmp_path)

@@ -7,7 +7,7 @@ import torch
 from lightning.pytorch import Callback, Trainer
 from torch import nn
 
-from xrayssl import handoff
+from xrayssl import cli, handoff
 from xrayssl.backbone import Backbone
 from xrayssl.data.augment import Small
 from xrayssl.errors import UserError
@@ -259,3 +259,10 @@ def test_a_compiled_network_is_copied():
     assert not {id(part) for part in method.backbone.modules()} & {
         id(part) for part in method.target_backbone.modules()
     }
+
+
+def test_a_missing_view_is_told_with_what_the_method_itself_refuses(capsys):
+    words = ["--data.augment.views", "1", "--model.queue", "0", "--model.momentum", "1.5"]
+    assert cli.main(["fit", "--config", "moco_chest", *words]) == 2
+    said = capsys.readouterr().err
+    assert all(part in said for part in ("model.queue", "model.momentum", "--data.augment.views 2"))

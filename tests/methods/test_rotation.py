@@ -1,3 +1,5 @@
+import html
+import json
 import re
 
 import numpy as np
@@ -6,13 +8,15 @@ import torch
 from lightning.pytorch import Trainer
 from phantoms import small
 
+from xrayssl import cli
+from xrayssl.border import bordering, finding
 from xrayssl.data import ChestXrayDataModule
 from xrayssl.data.augment import Augment
 from xrayssl.data.resizing import in_circle
 from xrayssl.errors import UserError
 from xrayssl.methods import RotationProxy
-from xrayssl.methods.rotation import bordering, finding
 from xrayssl.optim import Optim
+from xrayssl.study.report import write_report
 
 QUIET = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False, "accelerator": "cpu",
          "use_distributed_sampler": False, "num_sanity_val_steps": 0, "enable_checkpointing": False}  # fmt: skip
@@ -143,6 +147,34 @@ def test_a_shortcut_is_named_with_the_remedies_that_are_off():
     assert sentence.endswith("--data.augment.circle true --data.augment.gamma 0.2")
     assert "60.0 %" in sentence
     assert "every remedy in use" in finding(ABOVE, "9 films", "frame", [])
+
+
+def test_what_the_border_tells_a_little_is_called_a_little():
+    slight = {"value": 0.261, "low": 0.253, "high": 0.271}
+    assert "a little of rotation can be learned there" in finding(slight, "9 films", "frame", ["circle"])
+    assert "a little" not in finding(ABOVE, "9 films", "frame", ["circle"])
+
+
+def test_a_network_that_is_not_ready_gives_no_all_clear():
+    constant = {"value": 0.25, "low": 0.25, "high": 0.25}
+    unready = finding(constant, "9 films", "frame", [], trained=0.52)
+    assert "52 % of the training films': no verdict" in unready and "--trainer.max_epochs" in unready
+    assert "no shortcut" in finding(constant, "9 films", "frame", [], trained=0.27)
+
+
+def test_a_control_keeps_its_answer_and_hands_nothing_on(tmp_path, caplog):
+    caplog.set_level("INFO")
+    data = {"data.corpora": json.dumps(small("chest", 48)), "data.img_size": "32", "data.batch_size": "4",
+            "data.num_workers": "0", "trainer.max_epochs": "1", "trainer.accelerator": "cpu"}  # fmt: skip
+    words = [word for name, value in data.items() for word in (f"--{name}", value)]
+    assert cli.main(["fit", "--config", "rotation_border_control", "--out", str(tmp_path / "run"), *words]) == 0
+    kept = json.loads((tmp_path / "run" / "border.json").read_text())
+    assert kept["words"] in caplog.text and kept["chance"] == 0.25
+    assert kept["accuracy"]["low"] <= kept["accuracy"]["value"] <= kept["accuracy"]["high"]
+    assert not (tmp_path / "run" / "backbone.safetensors").exists()
+    assert "Next:" not in caplog.text and "It was a control" in caplog.text
+    write_report([tmp_path / "run"], tmp_path / "page.html")
+    assert html.escape(kept["words"], quote=False)[:60] in (tmp_path / "page.html").read_text()
 
 
 @pytest.mark.parametrize("accuracy", [CHANCE, {"value": 0.9, "low": None, "high": None}])

@@ -25,8 +25,10 @@ class BackboneExport(Callback):
 
     @rank_zero_only
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Writes the file."""
+        """Writes the file, unless the run was a control."""
         assert isinstance(pl_module, Method)
+        if getattr(pl_module, "is_control", False):
+            return
         best = getattr(trainer.checkpoint_callback, "best_model_path", "") if pl_module.monitor else ""
         backbone = pl_module.backbone
         current = {name: value.clone() for name, value in backbone.network.state_dict().items()}

@@ -78,11 +78,11 @@ class RepresentationHealth(Callback):
         """Measures and logs, where it is time; says so once when the verdict changes."""
         if not self._watches or not ((trainer.current_epoch + 1) % (self.every or 1) == 0 or ends(trainer)):
             return
-        before = self.verdict
+        before, ended = self.verdict, ends(trainer)
         for name, value in _named(self._measure(trainer, pl_module, trainer.current_epoch + 1)).items():
             pl_module.log(name, value, sync_dist=True)
         assert isinstance(pl_module, Method)
-        self._tell(before, self.verdict, pl_module)
+        self._tell(before, judge(self.history, len(self._rows), ended), pl_module, ended)
 
     def state_dict(self) -> dict[str, Any]:
         """The figures so far: whether a representation has collapsed is seen by what it was."""
@@ -115,10 +115,11 @@ class RepresentationHealth(Callback):
             compared_NE = model.project(film_ND.to(model.device))
             return health(film_ND, views[0], views[1], None if compared_NE is None else compared_NE.cpu())
 
-    def _tell(self, before: Verdict, now: Verdict, model: Method) -> None:
-        if now.state == before.state:
+    def _tell(self, before: Verdict, now: Verdict, model: Method, ended: bool = False) -> None:
+        final = ended and now.state == "doubtful"
+        if now.state == before.state and not final:
             return
-        if now.collapsed:
+        if now.collapsed or final:
             log.warning("%s %s", now.words, model.remedy)
         elif before.collapsed or now.state == "doubtful":
             log.info("%s", now.words)

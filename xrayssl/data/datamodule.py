@@ -182,8 +182,8 @@ class XrayDataModule(LightningDataModule):
     def _loader(self, split: str) -> FilmLoader:
         rows, training = self.manifest.rows(split), split == "train"
         if not len(rows):
-            hint = "" if training else f" Give --data.{split} a share above 0, or a corpus that has one."
-            raise UserError(f"These corpora have no film in the split {split!r}.{hint}")
+            hint = "" if training else f" Give --data.{split} a larger share, or a corpus of more patients."
+            raise UserError(f"Of {self.manifest.patients} patients there is no film in the split {split!r}.{hint}")
         seed, trainer = int(os.environ.get("PL_GLOBAL_SEED", 0)), self.trainer
         rank, world = (trainer.global_rank, trainer.world_size) if trainer is not None else (0, 1)
         loader = FilmLoader(

@@ -14,7 +14,7 @@ from xrayssl.errors import below, refuse
 from xrayssl.heads import ProjectionHead
 from xrayssl.methods.base import Batch, Method
 from xrayssl.momentum import MomentumNetwork, check_momentum
-from xrayssl.views import check_views, pair
+from xrayssl.views import TWO_VIEWS, check_views, pair
 
 
 class BYOL(Method):
@@ -42,7 +42,7 @@ class BYOL(Method):
         UserError: If an argument makes no sense, or films come in one view.
     """
 
-    needs: ClassVar[tuple[str, ...]] = ("two views of a film: `--data.augment.views 2`",)
+    needs: ClassVar[tuple[str, ...]] = (TWO_VIEWS,)
 
     def __init__(
         self,

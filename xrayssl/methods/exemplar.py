@@ -75,7 +75,7 @@ class Exemplar(Method):
         if "head" not in self._modules:
             self._choose(data.manifest.rows("train").tolist())
         if self.kind == "instance":
-            check_views(NAME, data)
+            check_views(NAME, data, 2 if self._fits and self.trainer.world_size == 1 else 1)  # others to be told from
 
     def _choose(self, rows: list[int]) -> None:
         """Makes up its mind by the number of training films, and says so."""

@@ -17,7 +17,7 @@ from xrayssl.heads import ProjectionHead
 from xrayssl.memory_bank import MemoryBank
 from xrayssl.methods.base import Batch, Method
 from xrayssl.momentum import MomentumNetwork, check_momentum
-from xrayssl.views import check_views, pair
+from xrayssl.views import TWO_VIEWS, check_views, pair
 
 log = logging.getLogger(__name__)
 
@@ -61,7 +61,7 @@ class MoCo(Method):
         UserError: If an argument makes no sense, or films come in one view.
     """
 
-    needs: ClassVar[tuple[str, ...]] = ("two views of a film: `--data.augment.views 2`",)
+    needs: ClassVar[tuple[str, ...]] = (TWO_VIEWS,)
 
     def __init__(
         self,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, ClassVar, Literal, get_args
 
 import numpy as np
@@ -9,24 +10,14 @@ import torch
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor, nn
 
+from xrayssl.border import CHANCE, FILE, TURNS, bordering, finding, off
 from xrayssl.errors import UserError
+from xrayssl.files import write_json
 from xrayssl.heads import LinearHead
 from xrayssl.methods.base import Batch, Method
 from xrayssl.metrics import Predictions, evaluate
 
 See = Literal["all", "border"]
-Figure = dict[str, float | None]
-TURNS = ["0", "90", "180", "270"]
-CHANCE = 1 / len(TURNS)
-REMEDIES = {
-    "trim": "true",
-    "ratio": "'[1,1]'",
-    "circle": "true",
-    "brightness": "0.2",
-    "contrast": "0.2",
-    "gamma": "0.2",
-}
-"""Keys of --data.augment that take away what the border tells, and values to begin with."""
 
 
 class RotationProxy(Method):
@@ -40,10 +31,11 @@ class RotationProxy(Method):
 
     Args:
         see: "all" of a film, or its "border" alone, everything else grey. That is a control: what it names better than
-            by chance, rotation can learn without looking at what is inside. The log says what was found.
+            by chance, rotation can learn without looking at what is inside. The log, border.json and the report say
+            what was found.
         border: Width of the border as a share of the side, in (0, 0.5): of a frame along the four sides or, where
             --data.augment.circle hides the corners, of a ring inside the circle. Anatomy reaches the border, too: a
-            chest film shows the neck above and the abdomen below.
+            chest film shows the neck above and the abdomen below. A control hands no backbone on.
         **kwargs: See `Method`.
 
     Raises:
@@ -97,6 +89,11 @@ class RotationProxy(Method):
             self._tell()
 
     @property
+    def is_control(self) -> bool:
+        """Whether this answers a question, and hands no backbone on: what saw borders only is no start for a stage."""
+        return self.see == "border"
+
+    @property
     def _augment(self) -> Any:
         """What the data do to films, where they say."""
         return getattr(getattr(self._trainer, "datamodule", None), "augment", None)
@@ -121,60 +118,22 @@ class RotationProxy(Method):
         manifest = getattr(getattr(self.trainer, "datamodule", None), "manifest", None)
         patient_N = row_N if manifest is None else manifest.table["patient"].to_numpy()[row_N]
         figures = evaluate(films.probability, films.label, patient_N, "multiclass", TURNS, split="val")
+        accuracy = figures["metrics"]["accuracy"]
         way = "exact interval for" if "accuracy" in figures["interval"]["exact"] else "bootstrap over"
         unit = "films" if manifest is None else "patients"
-        counts = f"{len(np.unique(row_N))} validation films, {way} {figures['patients']} {unit}"
-        rank_zero_info(finding(figures["metrics"]["accuracy"], counts, self._place(), _off(self._augment)))
+        count = len(np.unique(row_N))
+        counts = f"{count} validation films, {way} {figures['patients']} {unit}"
+        known = self.trainer.callback_metrics.get("train/accuracy")
+        trained = None if known is None else float(known)
+        words = finding(accuracy, counts, self._place(), off(self._augment), trained)
+        rank_zero_info(words)
+        if not self.trainer.fast_dev_run:  # type: ignore[attr-defined]
+            kept = {"words": words, "accuracy": accuracy, "chance": CHANCE, "training_accuracy": trained,
+                    "films": count, "patients": figures["patients"]}  # fmt: skip
+            write_json(Path(self.trainer.default_root_dir) / FILE, kept)
 
     def _place(self) -> str:
         return f"{'ring inside the circle' if self.circle else 'frame'}, {self.border:.3g} of the side wide"
-
-
-def bordering(side: int, border: float, circle: bool) -> Tensor:
-    """Where the border of a square film is: mask_HW, True inside it. Every quarter turn leaves it as it is.
-
-    Args:
-        side: Of the film in pixels.
-        border: Width as a share of the side.
-        circle: A ring inside the largest circle, in place of a frame.
-    """
-    away = (torch.arange(side, dtype=torch.float64) - (side - 1) / 2).abs()
-    distance_HW = torch.hypot(away[:, None], away) if circle else torch.maximum(away[:, None], away)
-    mask_HW = distance_HW > side / 2 - border * side
-    return mask_HW & (distance_HW <= side / 2) if circle else mask_HW
-
-
-def finding(accuracy: Figure, counts: str, place: str, off: list[str]) -> str:
-    """What the accuracy from the border alone means, and what to do.
-
-    Args:
-        accuracy: "value", "low" and "high", 0-1; the interval may be None.
-        counts: Whom it was measured on, and how the interval was made.
-        place: What the border is.
-        off: Names of the remedies that are not in use.
-    """
-    value, low, high = accuracy["value"], accuracy["low"], accuracy["high"]
-    assert value is not None
-    span = "no interval" if low is None else f"95 % interval {100 * low:.1f}-{100 * high:.1f} %"  # type: ignore[operator]
-    found = (
-        f"From the border alone ({place}) {100 * value:.1f} % of the quarter turns are named, by chance it would be "
-        f"{100 * CHANCE:.0f} % ({span}; {counts})"
-    )
-    if low is None or low <= CHANCE:
-        return f"{found}: these figures show no shortcut there."
-    if off:
-        keys = " ".join(f"--data.augment.{name} {REMEDIES[name]}" for name in off)
-        return f"{found}: rotation can be learned there without looking inside. Measure again with {keys}"
-    return (
-        f"{found}: rotation can be learned there without looking inside, with every remedy in use. It need not be a "
-        "marker, since anatomy reaches the border, too: look at the films, and judge the backbone by a probe."
-    )
-
-
-def _off(augment: Any) -> list[str]:
-    """Names of the remedies that are not in use."""
-    square = tuple(getattr(augment, "ratio", ())) == (1, 1)
-    return [name for name in REMEDIES if not (square if name == "ratio" else getattr(augment, name, None))]
 
 
 def _check(img_size: tuple[int, int], see: str, border: float) -> None:

@@ -19,7 +19,7 @@ from xrayssl.heads import ProjectionHead
 from xrayssl.memory_bank import MemoryBank
 from xrayssl.methods.base import Batch, Method
 from xrayssl.sinkhorn import sinkhorn
-from xrayssl.views import check_views, features, pair
+from xrayssl.views import TWO_VIEWS, check_views, features, pair
 
 log = logging.getLogger(__name__)
 ASSIGNED = 2  # views that get a code: the large ones
@@ -59,7 +59,7 @@ class SwAV(Method):
         UserError: If a number is outside its range, or films come in one view.
     """
 
-    needs: ClassVar[tuple[str, ...]] = ("two views of a film: `--data.augment.views 2`",)
+    needs: ClassVar[tuple[str, ...]] = (TWO_VIEWS,)
     queued: Tensor
     used_K: Tensor
     entropy: Tensor

@@ -25,7 +25,7 @@ PROBES = {"linear_auroc": "linear probe", "knn_auroc": "nearest neighbours"}
 def representation(run: Run) -> Markup | None:
     """Curves of health and probes over the epochs, and whether the representation has collapsed."""
     panels = figures.curve_panels(run.curves, ("probe", "health"))
-    told = verdict(run.curves)
+    told = verdict(run.curves, run.record.get("outcome") == "finished")
     if not panels and told is None:
         return None
     names = dict(MEASURES)
@@ -35,14 +35,19 @@ def representation(run: Run) -> Markup | None:
     return join([element("h3", "Representation"), told, drawn])
 
 
-def verdict(table: pd.DataFrame) -> Markup | None:
-    """The verdict in words, with the remedy where there is need of one; nothing where health was not measured."""
+def verdict(table: pd.DataFrame, ended: bool = False) -> Markup | None:
+    """The verdict in words, with the remedy where there is need of one; nothing where health was not measured.
+
+    Args:
+        table: metrics.csv.
+        ended: Whether the training went to its end.
+    """
     found = history(table)
     if not found:
         return None
     films = table["health/films"].max() if "health/films" in table else float("nan")
-    result = judge(found, None if pd.isna(films) else int(films))
-    if result.collapsed:
+    result = judge(found, None if pd.isna(films) else int(films), ended)
+    if result.collapsed or (ended and result.state == "doubtful"):
         return element("p", element("strong", result.words), f" {REMEDY}", class_="warning")
     return element("p", result.words, class_="note")
 

@@ -1,9 +1,11 @@
 """What the report says of one run: facts, pictures, curves, figures with intervals, films."""
 
+import json
 import shlex
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from xrayssl.border import FILE as BORDER
 from xrayssl.study import figures, films
 from xrayssl.study.folds import folds
 from xrayssl.study.markup import Markup, element, join
@@ -37,12 +39,22 @@ def section(run: Run, place: int, parent: object) -> Markup:
         element("dl", list(facts(run, parent)), class_="facts"),
         [pictures(subject, paths) for subject, paths in run.pictures.items()],
         curves(run),
+        control(run),
         representation(run),
         [outcome(run.figures), folds(run.figures)] if run.figures else None,
         samples(run),
         class_="run",
         id=f"run-{place}",
     )
+
+
+def control(run: Run) -> Markup | None:
+    """What a control of rotation found."""
+    path = run.folder / BORDER
+    if not path.is_file():
+        return None
+    words = json.loads(path.read_text(encoding="utf-8")).get("words", "")
+    return join([element("h3", "What the border tells"), element("p", words)])
 
 
 def facts(run: Run, parent: object) -> Iterator[Markup]:
