@@ -25,6 +25,7 @@ from xrayssl.callbacks.record import EarlierCurves, LearningRate, RunRecord, Sav
 from xrayssl.checkpoint import AtomicCheckpointIO
 from xrayssl.errors import UserError, noting, refuse
 from xrayssl.files import write_json
+from xrayssl.finetuning.tuning import without_finders
 from xrayssl.loggers import Wandb, loggers
 from xrayssl.request import Request
 from xrayssl.settings import anchor
@@ -151,6 +152,7 @@ class XrayCLI(LightningCLI):
         if asked.get("sync_batchnorm"):  # torch's has no kernel for CPUs, and drops the activation in timm's
             pool_batch_norms(self.model)
         callbacks = _listed(asked.get("callbacks"))
+        callbacks = callbacks if self.request.verb == "fit" else without_finders(callbacks)
         kwargs.update(
             default_root_dir=self.run,
             callbacks=callbacks + self._callbacks(asked, callbacks),
@@ -167,8 +169,9 @@ class XrayCLI(LightningCLI):
         sizes = [parameter.numel() for parameter in self.model.parameters() if parameter.requires_grad]
         total = sum(parameter.numel() for parameter in self.model.parameters())
         network = lineage(self.model)["backbone"] or "no backbone"
-        log.info("%s on %s: %.1f M parameters, %.1f M of them trained.",
-                 type(self.model).__name__, network, total / 1e6, sum(sizes) / 1e6)  # fmt: skip
+        trained = f"{sum(sizes) / 1e6:.1f} M" if sum(sizes) >= 1e5 else f"{sum(sizes):,}"
+        log.info("%s on %s: %.1f M parameters, %s of them trained.",
+                 type(self.model).__name__, network, total / 1e6, trained)  # fmt: skip
 
     def after_fit(self) -> None:
         """Measures the best checkpoint on the validation films; says where the run is and what to type next."""
@@ -197,6 +200,7 @@ class XrayCLI(LightningCLI):
     def _validate(self, checkpoint: str) -> None:
         """Measures a checkpoint after the fit, whose curves are complete: the loggers are not told."""
         loggers, self.trainer.loggers = self.trainer.loggers, []
+        self.trainer.callbacks = without_finders(self.trainer.callbacks)  # type: ignore[attr-defined]
         try:
             self.trainer.validate(self.model, datamodule=self.datamodule, ckpt_path=checkpoint, verbose=False)
         finally:

@@ -66,7 +66,7 @@ def write(
     Raises:
         UserError: If a probability is not a number, or films of one study are of different classes.
     """
-    write_predictions(folder, table, films, task, classes)
+    write_predictions(folder, table, films, task, classes, selected_on)
     units = films if unit == "film" else by_study(films, table, task)
     figures = _figures(units, _rows(films, table, unit), task, classes, split, tuned)
     figures |= {"unit": unit, "selected_on": selected_on}
@@ -184,7 +184,7 @@ def _spell(value: float | None, low: float | None, high: float | None) -> str:
 
 
 def write_predictions(
-    folder: Path, table: pd.DataFrame, films: Gathered, task: str, classes: list[str]
+    folder: Path, table: pd.DataFrame, films: Gathered, task: str, classes: list[str], selected_on: Chosen = "val"
 ) -> pd.DataFrame:
     """Writes predictions.parquet, and returns its content; see `write`."""
     rows = table.iloc[films.index]
@@ -194,9 +194,8 @@ def write_predictions(
     for kind, values in (("label", films.label), ("probability", films.probability)):
         for name, column in zip(classes, values.T, strict=True):
             predictions[f"{kind}/{name}"] = column
-    _write_parquet(
-        predictions, folder / PREDICTIONS, {"version": PREDICTIONS_VERSION, "task": task, "classes": classes}
-    )
+    header = {"version": PREDICTIONS_VERSION, "task": task, "classes": classes, "selected_on": selected_on}
+    _write_parquet(predictions, folder / PREDICTIONS, header)
     return predictions
 
 

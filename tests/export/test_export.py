@@ -156,6 +156,8 @@ def test_the_model_card_says_what_the_run_recorded(run, exported):
         assert f"| {name} | {least:.4f} |" in card
     for words in (record["data"]["checksum"], "convnext_atto", "max_epochs: 1", "random weights", "To be filled in"):
         assert words in card
+    for name, what in (("train", "to learn from"), ("val", "to choose the checkpoint"), ("test", "to test")):
+        assert f"{record['data']['splits'][name]} {what}" in card
     for title in ("Intended use", "Films it saw", "Recipe", "Operating point", "Limits", "Lineage", "Licence"):
         assert f"## {title}\n" in card
 

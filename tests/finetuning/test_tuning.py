@@ -3,6 +3,7 @@
 import json
 
 import pandas as pd
+import pyarrow.parquet
 import pytest
 import torch
 import yaml
@@ -66,7 +67,11 @@ def test_finders_in_a_configuration_set_batch_and_rate_and_leave_a_run_that_can_
     curves = pd.read_csv(folder / "metrics.csv")
     assert curves["lr"].max() <= rate and curves["epoch"].max() == 19
     assert not [path for path in folder.iterdir() if path.name.startswith(".")]
+    record = json.loads((folder / "run.json").read_text())
+    assert record["found"] == {"model.optim.lr": rate, "data.batch_size": 8}
     assert main(["test", "--run", str(folder)]) == 0
+    told = [line for line in caplog.messages if line.startswith(("val: ", "test: "))]
+    assert len(told) == 2 and "test: 7 films" in told[1]  # and no figures of the few films of a trial
     films = json.loads((folder / "test" / "metrics.json").read_text())["films"]
     assert films == len(pd.read_parquet(folder / "test" / "predictions.parquet")) == 7
     saved = yaml.safe_load((folder / "config.yaml").read_text())
@@ -82,6 +87,8 @@ def test_selecting_on_the_test_films_is_one_switch(tmp_path):
     best = torch.load(folder / "checkpoints" / "best.ckpt")
     assert best["epoch"] == curves.groupby("epoch")["test/auroc"].max().idxmax()
     assert main(["test", "--run", str(folder), "--model.select_on", "val"]) == 0
+    table = pyarrow.parquet.read_schema(folder / "test" / "predictions.parquet").metadata[b"xrayssl"]
+    assert json.loads(table)["selected_on"] == "test"
     marks = [json.loads((place / "metrics.json").read_text())["selected_on"] for place in (folder, folder / "test")]
     assert marks == ["test", "test"]
 

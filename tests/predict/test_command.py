@@ -138,6 +138,12 @@ def test_without_films_the_runs_test_films_are_predicted_as_ever(findings):
     assert not (findings / "predict" / "predictions.csv").exists()
 
 
+def test_a_run_without_a_test_of_its_own_says_why_there_are_no_thresholds(findings, folder, tmp_path, caplog):
+    table = predicted(findings, tmp_path / "table.csv", folder / "test")
+    assert not [name for name in table if name.startswith(("above/", "calibrated/"))]
+    assert "`xrayssl test --run RUN` fits them" in caplog.text
+
+
 def test_a_single_dicom_without_a_suffix_is_predicted_as_its_pixels_are(run, folder, table, tmp_path):
     grey = np.asarray(Image.open(folder / "test" / "A" / "4-0.png")).astype(np.uint16)
     dicom(tmp_path / "123", grey, BitsStored=12, HighBit=11)

@@ -100,6 +100,8 @@ class RunRecord(Callback):
         if self.record["outcome"] == "running":
             self.record["outcome"] = outcome
             self.record["seconds"] = round(time.monotonic() - self.start, 2)
+            if found := getattr(trainer.lightning_module, "found", None):  # by a search; config.yaml has what was asked
+                self.record["found"] = found
             self._write(trainer)
 
     def _write(self, trainer: Trainer) -> None:

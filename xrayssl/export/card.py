@@ -14,6 +14,7 @@ HEADLINE = ("auroc_macro", "auprc_macro", "balanced_accuracy", "accuracy", "kapp
 PER_CLASS = ("auroc", "auprc", "sensitivity", "specificity", "ppv", "npv")
 RECIPE = ("mode", "optim", "drop_path", "ema", "loss", "mixing", "tta", "pooling", "head_hidden", "unfreeze_after")
 SCHEDULE = ("max_epochs", "max_steps", "accumulate_grad_batches", "precision")
+SPLITS = {"train": "to learn from", "val": "to choose the checkpoint", "test": "to test"}
 WINDOWS = {
     "voi": "a DICOM file's own VOI LUT or window; films deeper than 8 bit from their darkest to their brightest pixel",
     "percentile": "from percentile {0:g} to {1:g} of a film's grey values",
@@ -85,8 +86,11 @@ def _data(classifier: Classifier, record: Mapping[str, Any]) -> list[str]:
     known = record.get("data") or {}
     names = ", ".join(known.get("corpora") or {}) or "not recorded"
     split = f"{_count(known.get('films'))} films of {_count(known.get('patients'))} patients, split by patient"
-    lines = [f"* Corpora: {names}; {split}.", f"* Checksum of films, patients, splits and labels: "
-             f"`{known.get('checksum') or 'not recorded'}`."]  # fmt: skip
+    told = [f"{count:,} {SPLITS[name]}" for name, count in (known.get("splits") or {}).items() if name in SPLITS]
+    lines = [
+        f"* Corpora: {names}; {': '.join([split, ', '.join(told)] if told else [split])}.",
+        f"* Checksum of films, patients, splits and labels: `{known.get('checksum') or 'not recorded'}`.",
+    ]
     if "phantom" in (known.get("corpora") or {}):
         lines.append("* Phantoms are rendered, not patients: what was learned from them says nothing about people.")
     parts = {name: classifier.data.get(name) for name in ("fold", "fraction", "shots", "exclude")}
@@ -101,6 +105,8 @@ def _recipe(classifier: Classifier, record: Mapping[str, Any]) -> list[str]:
     found |= {"augment": classifier.data.get("augment"), "batch_size": classifier.data.get("batch_size")}
     found |= {name: trainer[name] for name in SCHEDULE if trainer.get(name) not in (None, 0, -1)}
     lines = [f"* {name}: {_spell(value)}" for name, value in found.items() if value is not None]
+    lines += [f"* {name}: {value}, found by a search and used in the place of the above"
+              for name, value in (record.get("found") or {}).items()]  # fmt: skip
     return [f"Fine-tuned with `{record.get('method', 'Finetune')}` of xrayssl; checkpoint "
             f"`{classifier.checkpoint.name}`, seed {record.get('seed')}.", "\n".join(lines)]  # fmt: skip
 
@@ -115,7 +121,8 @@ def _figures(classifier: Classifier) -> list[str]:
              f"({'test' if figures['split'] == 'test' else 'validation'} films). In brackets: {interval['level']:.0%} "
              f"intervals, {interval['method']}, {interval['resamples']:,} resamples."]  # fmt: skip
     if figures["split"] == "val":
-        lines.append("**These films chose the checkpoint, so that the figures are too good.** Run `xrayssl test`.")
+        lines.append("**These films chose the checkpoint, so that the figures are too good.** Run `xrayssl test`, "
+                     "without options: one with other films or views than the run's own does not count.")  # fmt: skip
     if figures.get("selected_on") == "test":
         lines.append("**The checkpoint was selected on these very test films: every figure here is too good.**")
     metrics = figures["metrics"]

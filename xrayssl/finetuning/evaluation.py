@@ -79,4 +79,5 @@ def write_predictions(trainer: Any, films: Gathered, task: Task, classes: Sequen
     """Writes predictions.parquet into the run; by the first process."""
     if trainer.is_global_zero:
         folder, table = Path(trainer.default_root_dir), trainer.datamodule.manifest.table
-        results.write_predictions(folder, table, films, task, list(classes))
+        chosen = trainer.lightning_module.select_on
+        results.write_predictions(folder, table, films, task, list(classes), chosen)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from typing import Any
 
 from lightning.pytorch.callbacks import BatchSizeFinder, LearningRateFinder
@@ -15,7 +16,13 @@ log = logging.getLogger(__name__)
 
 def searched(trainer: Any) -> bool:
     """Whether this training looks for its rate or batch; not within the search itself, which has no callbacks."""
-    return any(isinstance(callback, LearningRateFinder | BatchSizeFinder) for callback in trainer.callbacks)
+    return len(without_finders(trainer.callbacks)) < len(trainer.callbacks)
+
+
+def without_finders(callbacks: Sequence[Any]) -> list[Any]:
+    """The callbacks for films that are measured: Lightning's finders would search there too, and print figures of the
+    few films that a trial sees."""
+    return [callback for callback in callbacks if not isinstance(callback, LearningRateFinder | BatchSizeFinder)]
 
 
 def check_order(trainer: Any) -> None:
@@ -45,7 +52,7 @@ def check(trainer: Any) -> None:
 
 
 def adopt(trainer: Any, rate: float) -> None:
-    """Builds optimiser and schedule anew for what was found, and says how to repeat it.
+    """Builds optimiser and schedule anew for what was found, says how to repeat it, and has run.json keep it.
 
     Lightning would write the rate into every group, whatever its layer, until the schedule puts the old one back, and
     would leave a schedule for as many steps as the old batch had.
@@ -66,7 +73,9 @@ def adopt(trainer: Any, rate: float) -> None:
         )
     trainer.strategy.setup_optimizers(trainer)
     batch = getattr(trainer.datamodule, "batch_size", None)
-    words = f"--model.optim.lr {rate!r}" + (f" --data.batch_size {batch}" if batch else "")
+    found = {"model.optim.lr": rate} | ({"data.batch_size": batch} if batch else {})
+    trainer.lightning_module.found = found
+    words = " ".join(f"--{name} {value!r}" for name, value in found.items())
     log.info("Found. To repeat this run, or to go on with it, leave the finders out and set %s.", words)
 
 

@@ -17,6 +17,7 @@ from xrayssl.files import appearing
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
 MARKERS = ("o", "^", "s", "D", "v", "P", "X")
 QUIET, OTHER = "#b3b8bc", "other"
+GREYS = {OTHER: "#5f676d"}  # others are films of which something is known
 UNSAID = ("none", "unknown", "absent", OTHER)
 """Groups that are drawn in grey, below the others."""
 ROUNDS = 20  # in which groups are drawn in turn, so that none lies on top of all others
@@ -87,7 +88,7 @@ def _panel(panel: Any, point_N2: np.ndarray, axes: Sequence[str], colouring: Col
             quiet, rows = name in UNSAID, orders[name][part]
             panel.scatter(
                 *point_N2[rows].T, s=area, marker="." if quiet else MARKERS[number % len(MARKERS)], linewidths=0,
-                color=QUIET if quiet else COLOURS[number % len(COLOURS)], alpha=0.75, zorder=1 if quiet else 2,
+                color=GREYS.get(name, QUIET) if quiet else COLOURS[number % len(COLOURS)], alpha=0.75, zorder=1 if quiet else 2,
             )  # fmt: skip
     _legend(panel, members)
     panel.set_title(f"by {colouring.title}", fontsize=9)
@@ -103,7 +104,7 @@ def _legend(panel: Any, members: dict[str, np.ndarray]) -> None:
     keys = [
         Line2D([], [], linestyle="", markersize=5, markeredgewidth=0, label=f"{name} ({held.sum():,})",
                marker="." if name in UNSAID else MARKERS[number % len(MARKERS)],
-               color=QUIET if name in UNSAID else COLOURS[number % len(COLOURS)])
+               color=GREYS.get(name, QUIET) if name in UNSAID else COLOURS[number % len(COLOURS)])
         for number, (name, held) in enumerate(members.items())
     ]  # fmt: skip
     panel.legend(handles=keys, fontsize=7, ncols=2, frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.14),

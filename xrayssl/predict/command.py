@@ -51,6 +51,12 @@ OF_STUDIES = (
 )
 
 
+UNTESTED = (
+    "No test of this run's own films, seen as its config says, has fitted thresholds and a temperature: the table has "
+    "no above/ and calibrated/. `xrayssl test --run RUN` fits them; one with other films or views does not count."
+)
+
+
 def predict_command(argv: Sequence[str]) -> int:
     """The verb `xrayssl predict`.
 
@@ -74,11 +80,21 @@ def predict_command(argv: Sequence[str]) -> int:
         _check_classes(classifier, own)
     refuse(problems + _wrong(own))
     assert classifier is not None
-    if classifier.of_studies:
-        log.warning("%s", OF_STUDIES)
+    for warning in _missing(classifier):
+        log.warning("%s", warning)
     table = _table(classifier, own)
     _report(table, *_predict(classifier, films, table, own))
     return 0
+
+
+def _missing(classifier: Classifier) -> Iterator[str]:
+    """What the table lacks, and what has to be known of it."""
+    if classifier.of_studies:
+        yield OF_STUDIES
+    elif classifier.operating is None:
+        yield UNTESTED
+    if classifier.method.select_on == "test":
+        yield "This checkpoint was selected on its test films: measured there, it is too good."
 
 
 def _options() -> Options:

@@ -117,13 +117,17 @@ def told(folder: Path, metric: str) -> str:
     table = pd.read_csv(folder / TABLE, dtype={"start": str}, keep_default_na=False, na_values=[""])
     shown = table[table["metric"] == metric]
     kind = table.columns[1]
-    lines = [f"{row['start']:<16}{row[kind]:>8g}  {_interval(row)}  {row['seeds']:.0f} seeds{_selected(row)}" for _, row
+    lines = [f"{row['start']:<16}{row[kind]:>8g}  {_interval(row)}  {_seeds(row['seeds'])}{_selected(row)}" for _, row
              in shown.iterrows()]  # fmt: skip
     lines += [f"{SELECTED}."] if _marked(shown) else []
     names = sorted({name for name in table["metric"] if "/" not in name})
     head = f"{metric} by {kind}, mean over seeds with its {LEVEL:.0%} interval" if lines else (
         f"no training has the figure {metric!r}; they have {', '.join(names)}")  # fmt: skip
     return "\n".join([head, *lines, f"\nThe table and the curves are in {folder}.\n"])
+
+
+def _seeds(count: float) -> str:
+    return "1 seed, no interval" if count == 1 else f"{count:.0f} seeds"
 
 
 def _selected(row: pd.Series) -> str:

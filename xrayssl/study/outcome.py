@@ -16,7 +16,8 @@ HEADLINES = {
     "accuracy": "Accuracy",
     "balanced_accuracy": "Balanced accuracy",
     "kappa": "Cohen's kappa",
-    "ece_scaled": "Calibration error",
+    "ece": "Calibration error",
+    "ece_scaled": "after scaling",
 }
 SELECTED_ON_TEST = (
     "The checkpoint was selected on these very films, as some published tables were: every figure here is too good, "

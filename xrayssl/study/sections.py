@@ -68,6 +68,7 @@ def facts(run: Run, parent: object) -> Iterator[Markup]:
         "Films": amount(data.get("films"), "film", data.get("patients")),
         "Epochs": epochs(run),
         "Seed": record.get("seed"),
+        "Found by search": _flat(record.get("found")),
         "Started": str(record.get("started") or "").replace("T", " ")[:16],
         "Took": duration(record.get("seconds")),
         "Machine": _flat(record.get("machine")),
