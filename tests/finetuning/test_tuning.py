@@ -81,12 +81,15 @@ def test_finders_in_a_configuration_set_batch_and_rate_and_leave_a_run_that_can_
     run(tmp_path / "again", yaml.safe_dump(saved), words=[*(word for pair in found.items() for word in pair), *last])
 
 
-def test_selecting_on_the_test_films_is_one_switch(tmp_path):
+def test_selecting_on_the_test_films_is_one_switch(tmp_path, caplog):
     folder = run(tmp_path, CONFIG, words=["--model.select_on", "test", "--trainer.max_epochs", "2"])
     curves = pd.read_csv(folder / "metrics.csv")
     best = torch.load(folder / "checkpoints" / "best.ckpt")
     assert best["epoch"] == curves.groupby("epoch")["test/auroc"].max().idxmax()
     assert main(["test", "--run", str(folder), "--model.select_on", "val"]) == 0
+    assert main(["export", "--run", str(folder)]) == 0
+    assert json.loads((folder / "export" / "config.json").read_text())["xrayssl"]["selected_on"] == "test"
+    assert "Mind: these weights were selected on test films" in caplog.text
     table = pyarrow.parquet.read_schema(folder / "test" / "predictions.parquet").metadata[b"xrayssl"]
     assert json.loads(table)["selected_on"] == "test"
     marks = [json.loads((place / "metrics.json").read_text())["selected_on"] for place in (folder, folder / "test")]

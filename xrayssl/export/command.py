@@ -89,8 +89,9 @@ def _write(classifier: Classifier, folder: Path, with_graph: bool) -> list[str]:
 
     from xrayssl.export import card, onnx_graph, readme
     from xrayssl.export.plain import plain
+    from xrayssl.handoff import SELECTED
 
-    told, found = [], None
+    told, found = [f"Mind: {SELECTED}."] * (classifier.method.select_on == "test"), None
     try:
         found = plain(classifier.method)
     except UserError as error:
@@ -131,7 +132,8 @@ def config(classifier: Classifier, found: Plain | None) -> dict[str, Any]:
         "label_names": list(method.classes),
         "xrayssl": {"version": 1, "task": method.task, "classes": list(method.classes),
                     "removed": ["head.norm"] if found and found.bare else [], **statistics,
-                    "operating": classifier.operating, "unit": "study" if classifier.of_studies else "film"},
+                    "operating": classifier.operating, "unit": "study" if classifier.of_studies else "film",
+                    "selected_on": method.select_on},
     }  # fmt: skip
 
 

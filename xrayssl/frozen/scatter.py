@@ -88,7 +88,8 @@ def _panel(panel: Any, point_N2: np.ndarray, axes: Sequence[str], colouring: Col
             quiet, rows = name in UNSAID, orders[name][part]
             panel.scatter(
                 *point_N2[rows].T, s=area, marker="." if quiet else MARKERS[number % len(MARKERS)], linewidths=0,
-                color=GREYS.get(name, QUIET) if quiet else COLOURS[number % len(COLOURS)], alpha=0.75, zorder=1 if quiet else 2,
+                color=GREYS.get(name, QUIET) if quiet else COLOURS[number % len(COLOURS)], alpha=0.75,
+                zorder=1 if quiet else 2,
             )  # fmt: skip
     _legend(panel, members)
     panel.set_title(f"by {colouring.title}", fontsize=9)

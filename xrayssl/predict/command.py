@@ -89,12 +89,14 @@ def predict_command(argv: Sequence[str]) -> int:
 
 def _missing(classifier: Classifier) -> Iterator[str]:
     """What the table lacks, and what has to be known of it."""
+    from xrayssl.handoff import SELECTED
+
     if classifier.of_studies:
         yield OF_STUDIES
     elif classifier.operating is None:
         yield UNTESTED
     if classifier.method.select_on == "test":
-        yield "This checkpoint was selected on its test films: measured there, it is too good."
+        yield f"Mind: {SELECTED}."
 
 
 def _options() -> Options:
