@@ -57,7 +57,7 @@ def test_names_of_starts_may_have_dots_and_each_has_a_folder_and_a_line_of_its_o
     assert main(["efficiency", "--config", config, *words, "--out", str(out)]) == 0
     parents = {name: record(out, f"{name}_1_seed0")["parents"] for name in ("mae.v2", "1.50", "1.5")}
     assert parents == {"mae.v2": [handoff.sha256(file)], "1.50": [], "1.5": []}
-    said = [line.split()[0] for line in capsys.readouterr().out.splitlines() if line.endswith("1 seeds")]
+    said = [line.split()[0] for line in capsys.readouterr().out.splitlines() if line.endswith("1 seed, no interval")]
     assert said == ["1.5", "1.50", "mae.v2"]
 
 

@@ -100,3 +100,13 @@ def test_a_metric_that_does_not_exist_is_said_with_those_that_do(results, tmp_pa
     write(tmp_path, results, "fraction", "f1")
     assert "no training has the figure 'f1'; they have auroc_macro" in told(tmp_path, "f1")
     assert "mae                 0.01  0.627" in told(tmp_path, "auroc_macro")
+
+
+def test_an_interval_ends_where_the_figure_can_go_no_further():
+    def run(seed, **metrics):
+        return {"start": "a", "amount": 0.1, "seed": seed, "training": 5, "metrics": metrics}
+
+    runs = [run(0, auroc_macro=0.99, kappa=0.05), run(1, auroc_macro=0.9, kappa=-0.2)]
+    table = summarised(runs).set_index("metric")
+    assert table.loc["auroc_macro", "high"] == 1 and 0 <= table.loc["auroc_macro", "low"] < 0.9
+    assert table.loc["kappa", "low"] == -1 and table.loc["kappa", "high"] == 1

@@ -106,7 +106,11 @@ def summarised(runs: Sequence[dict[str, Any]]) -> pd.DataFrame:
     )  # "test" before "val": one such run marks the mean
     several = found["seeds"].clip(lower=2)
     half = stats.t.ppf((1 + LEVEL) / 2, several - 1) * found["sd"] / np.sqrt(several)
-    found = found.assign(low=found["mean"] - half, high=found["mean"] + half).reset_index()
+    found = found.reset_index()
+    least = found["metric"].map(lambda name: -1.0 if name.startswith("kappa") else 0.0).to_numpy()
+    greatest = found["metric"].map(lambda name: 2.0 if name.startswith("brier") else 1.0).to_numpy()
+    low, high = found["mean"] - half.to_numpy(), found["mean"] + half.to_numpy()  # no further than a figure can be
+    found = found.assign(low=np.maximum(low, least), high=np.minimum(high, greatest))
     columns = ["start", "amount", "metric", "films", "seeds", "mean", "low", "high", "sd", "selected_on"]
     return found[columns].sort_values(["metric", "start", "amount"], kind="stable", ignore_index=True)
 
