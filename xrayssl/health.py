@@ -175,13 +175,14 @@ def judge(history: Mapping[int, Health], films: int | None = None, ended: bool =
     start, states = history.get(0), {epochs: _state(history[epochs], history.get(0)) for epochs in sorted(history)}
     *earlier, last = states
     now, since = states[last], last
+    fallen = now == "doubtful"  # far below its start, which no second measurement makes a collapse
     for epochs in reversed(earlier):
         if states[epochs] != now:
             break
         since = epochs
     if now in COLLAPSES and not (earlier and states[earlier[-1]] in COLLAPSES):
         now = "doubtful"
-    return Verdict(now, _words(now, history[last], start if last else None, since, ended))
+    return Verdict(now, _words(now, history[last], start if last else None, since, ended, fallen))
 
 
 def _state(now: Health, start: Health | None) -> State:
@@ -201,11 +202,12 @@ def _least(before: float | None) -> float:
     return max(LEAST_STD, SHARE * before) if before is not None and isfinite(before) else LEAST_STD
 
 
-def _words(state: State, now: Health, start: Health | None, since: int, ended: bool) -> str:
+def _words(state: State, now: Health, start: Health | None, since: int, ended: bool, fallen: bool) -> str:
     when = f"since epoch {since}" if since else "from the start"
     was = f", {start.std:.2g} before the training (rank {start.rank:.3g})" if start else ""
+    again = "" if fallen else "; if the next measurement finds the same, it is a collapse"
     hope = "The training ended so: a collapse, or on its way to one." if ended else (
-        "Early in a training this may pass; if the next measurement finds the same, it is a collapse."
+        f"Early in a training this may pass{again}."
     )  # fmt: skip
     return {
         "unknown": "",

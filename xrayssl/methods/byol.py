@@ -53,8 +53,8 @@ class BYOL(Method):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        problems = [*check_momentum(momentum), *below(1, hidden=hidden, embedding=embedding)]
-        refuse([*problems, *[f"model.variance must be 0 or more, not {variance}."] * (not variance >= 0)])
+        small = [*below(1, hidden=hidden, embedding=embedding), *below(0, variance=variance)]
+        refuse([*check_momentum(momentum), *small])
         self.momentum, self.variance = momentum, variance
         self.projector = ProjectionHead(self.backbone.width, hidden, embedding, norm=True)
         self.predictor = ProjectionHead(embedding, hidden, embedding, norm=True)

@@ -13,6 +13,7 @@ import pandas as pd
 import pyarrow
 import pyarrow.parquet
 
+from xrayssl.border import FILE as BORDER
 from xrayssl.errors import UserError
 
 SERIES = "series.json"  # of trainings that belong together
@@ -78,6 +79,12 @@ class Run:
     def marked(self) -> list[str]:
         """Checksums of those among them whose checkpoint was selected on test films."""
         return [str(checksum) for checksum in self.record.get("selected_on_test") or ()]
+
+    @property
+    def border(self) -> dict[str, Any]:
+        """What a control of rotation found; empty for other runs."""
+        path = self.folder / BORDER
+        return _json(path) if path.is_file() else {}
 
     @cached_property
     def weights(self) -> str | None:

@@ -1,11 +1,9 @@
 """What the report says of one run: facts, pictures, curves, figures with intervals, films."""
 
-import json
 import shlex
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from xrayssl.border import FILE as BORDER
 from xrayssl.study import figures, films
 from xrayssl.study.folds import folds
 from xrayssl.study.markup import Markup, element, join
@@ -50,11 +48,8 @@ def section(run: Run, place: int, parent: object) -> Markup:
 
 def control(run: Run) -> Markup | None:
     """What a control of rotation found."""
-    path = run.folder / BORDER
-    if not path.is_file():
-        return None
-    words = json.loads(path.read_text(encoding="utf-8")).get("words", "")
-    return join([element("h3", "What the border tells"), element("p", words)])
+    words = run.border.get("words")
+    return join([element("h3", "What the border tells"), element("p", words)]) if words else None
 
 
 def facts(run: Run, parent: object) -> Iterator[Markup]:
