@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from xrayssl.statistics.calibration import calibration, scaled
 from xrayssl.statistics.ranking import auroc, discrimination
 from xrayssl.statistics.resampling import EXACT, Floats, Ints, Measure, Part, interval, kind, resampled
 
-__all__ = ["auroc", "evaluate"]
+__all__ = ["auroc", "evaluate", "prepare"]
 VERSION = 2
 MEANS = ("auroc", "auprc", "f1", "sensitivity", "specificity", "ece", "ece_scaled", "brier")
 """Metrics whose mean over classes is taken; it is called `<metric>_macro`, or as the metric itself for `PLAIN` ones."""
@@ -66,30 +67,83 @@ def evaluate(
         UserError: If a probability is not a number.
         ValueError: If shapes or task do not fit, or a multiclass row is not one-hot.
     """
+    ready = prepare(probability_NK, label_NK, patient_N, task, classes, threshold=threshold, temperature=temperature)
+    count = ready.counts
+    metrics, how = _with_intervals(ready, resamples, seed, level)
+    return {
+        "version": VERSION,
+        "split": split,
+        "task": task,
+        "classes": list(classes),
+        "films": ready.films,
+        "unlabelled": ready.unlabelled,
+        "patients": ready.patients,
+        "counts": count,
+        "metrics": metrics,
+        "undefined": ready.undefined,
+        "macro_without": {mean: left for mean, kept in ready.means.items() if (left := _without(classes, kept))},
+        "interval": {"method": METHOD, "level": level, "resamples": resamples, "seed": seed} | how,
+    }
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Films sorted and summed once: every metric for any weights of their patients.
+
+    Args:
+        films: Labelled ones.
+        unlabelled: Left out.
+        patients: M of them.
+        counts: Class to its films with and without it.
+        parts: See `Part`.
+    """
+
+    films: int
+    unlabelled: int
+    patients: int
+    counts: dict[str, dict[str, int]]
+    parts: Parts
+
+    @property
+    def undefined(self) -> list[str]:
+        """Classes that lack an outcome."""
+        return [name for name, count in self.counts.items() if not all(count.values())]
+
+    @property
+    def means(self) -> dict[str, list[str]]:
+        """Name of each mean to the classes it is taken over."""
+        return _means(self.parts, set(self.undefined))
+
+    @property
+    def measure(self) -> Measure:
+        """The function from weight_MR to metric -> value_R."""
+        return _measure(self.parts, self.means)
+
+    @property
+    def support(self) -> dict[str, list[int]]:
+        """Independent patients behind each metric; behind a mean: of each class."""
+        return _support(self.parts, self.means)
+
+
+def prepare(
+    probability_NK: ArrayLike,
+    label_NK: ArrayLike,
+    patient_N: ArrayLike,
+    task: str,
+    classes: Sequence[str],
+    *,
+    threshold: Mapping[str, float | None] | None = None,
+    temperature: float | None = None,
+) -> Prepared:
+    """Sorts and sums films by patient; see `evaluate`, also for what it raises."""
     probability, label = np.asarray(probability_NK, dtype=np.float64), np.asarray(label_NK, dtype=np.float64)
     _check(probability, label, np.asarray(patient_N), task, classes)
     known = labelled(label, task)
     probability, label = probability[known], label[known]
     names, patient = np.unique(np.asarray(patient_N)[known], return_inverse=True)
     parts = _parts(probability, label, patient, task, classes, threshold or {}, temperature)
-    count = {name: {"positive": int(p), "negative": int(n)} for name, p, n in _outcomes(label, classes)}
-    undefined = [name for name in classes if not all(count[name].values())]
-    means = _means(parts, set(undefined))
-    metrics, how = _with_intervals(parts, means, len(names), resamples, seed, level)
-    return {
-        "version": VERSION,
-        "split": split,
-        "task": task,
-        "classes": list(classes),
-        "films": len(label),
-        "unlabelled": int((~known).sum()),
-        "patients": len(names),
-        "counts": count,
-        "metrics": metrics,
-        "undefined": undefined,
-        "macro_without": {mean: left for mean, kept in means.items() if (left := _without(classes, kept))},
-        "interval": {"method": METHOD, "level": level, "resamples": resamples, "seed": seed} | how,
-    }
+    counts = {name: {"positive": int(p), "negative": int(n)} for name, p, n in _outcomes(label, classes)}
+    return Prepared(len(label), int((~known).sum()), len(names), counts, parts)
 
 
 def labelled(label_NK: Floats, task: str) -> NDArray[np.bool_]:
@@ -188,11 +242,9 @@ def _support(parts: Parts, means: Mapping[str, Sequence[str]]) -> dict[str, list
     return found | {f"{metric}/{name}": [n] for name in each for metric, n in each[name].items()}
 
 
-def _with_intervals(
-    parts: Parts, means: Mapping[str, Sequence[str]], patients: int, resamples: int, seed: int, level: float
-) -> tuple[dict[str, Any], dict[str, Any]]:
+def _with_intervals(ready: Prepared, resamples: int, seed: int, level: float) -> tuple[dict[str, Any], dict[str, Any]]:
     """Every metric with its interval, and what is to be told about the intervals."""
-    measure, support = _measure(parts, means), _support(parts, means)
+    measure, support, patients = ready.measure, ready.support, ready.patients
     value = {name: float(values[0]) for name, values in measure(np.ones((patients, 1))).items()}
     cloud = resampled(measure, patients, resamples if patients > 1 else 0, seed)
     metrics = {name: interval(name, value[name], cloud[name], support[name], level) for name in value}

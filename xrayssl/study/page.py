@@ -1,5 +1,8 @@
 """The sheet a report is printed on: one HTML file with its style inside, light and dark, screen and paper."""
 
+import base64
+import hashlib
+
 from xrayssl.study.markup import Markup, element, join
 
 # The page may fetch nothing at all; the browser enforces what the report promises.
@@ -154,15 +157,28 @@ footer { margin-top: 72px; padding-top: 16px; border-top: 1px solid var(--rule);
 """
 
 
-def page(title: str, *body: object) -> str:
-    """A whole HTML document that fetches nothing."""
+def page(title: str, *body: object, style: str = "", script: str = "") -> str:
+    """A whole HTML document that fetches nothing.
+
+    Args:
+        title: Of the window.
+        *body: Of the document.
+        style: Besides the one that all pages share.
+        script: That may run; the policy names its hash, so that no other does.
+    """
     head = element(
         "head",
         element("meta", charset="utf-8"),
         element("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        element("meta", http_equiv="Content-Security-Policy", content=POLICY),
+        element("meta", http_equiv="Content-Security-Policy", content=POLICY + _allowed(script)),
         element("title", title),
-        element("style", Markup(STYLE)),
+        element("style", Markup(STYLE + style)),
     )
-    content = element("body", element("main", join(body, "\n")))
+    content = element("body", element("main", join(body, "\n")), element("script", Markup(script)) if script else None)
     return join([Markup("<!doctype html>"), element("html", head, content, lang="en")], "\n") + "\n"
+
+
+def _allowed(script: str) -> str:
+    """What the policy says of a script."""
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    return f"; script-src 'sha256-{digest}'" if script else ""
