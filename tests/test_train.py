@@ -219,6 +219,7 @@ def test_a_mistake_is_told_in_a_sentence(words, sentence, config, tmp_path, caps
 
 def test_weights_and_biases_without_a_login_is_a_mistake_not_a_crash(config, tmp_path, monkeypatch, capsys):
     wandb = pytest.importorskip("wandb")
+    monkeypatch.delenv("WANDB_MODE")
 
     def refused(self):
         raise wandb.errors.UsageError("api_key not configured (no-tty).")
@@ -458,7 +459,31 @@ def test_torchrun_decides_the_number_of_processes(monkeypatch):
     assert hardware.processes(asked) == {"devices": 2, "num_nodes": 2, "strategy": "ddp"}
 
 
+def test_srun_decides_the_number_of_processes_and_a_batch_script_that_starts_none_does_not(monkeypatch):
+    asked = {"devices": "auto", "strategy": "auto"}
+    monkeypatch.setenv("SLURM_NTASKS", "4")
+    assert hardware.processes(asked) == {}
+    for name, value in {"SLURM_STEP_NUM_TASKS": "4", "SLURM_STEP_NUM_NODES": "2"}.items():
+        monkeypatch.setenv(name, value)
+    assert hardware.processes(asked) == {"devices": 2, "num_nodes": 2, "strategy": "ddp"}
+    assert hardware.processes({**asked, "devices": 1}) == {}
+
+
 # --- loggers
+
+
+def test_nothing_goes_online_unless_asked():
+    assert Wandb().mode == "offline"
+
+
+@pytest.mark.parametrize(
+    ("asked", "wish", "done"),
+    [("offline", "online", "offline"), ("online", "offline", "offline"), ("online", "disabled", "disabled"),
+     ("online", "", "online"), ("offline", "dryrun", "offline"), ("auto", "online", "online")],
+)  # fmt: skip
+def test_the_environment_can_only_make_it_stricter(asked, wish, done, monkeypatch):
+    monkeypatch.setenv("WANDB_MODE", wish)
+    assert resolve(asked) == done
 
 
 def test_auto_is_offline_without_a_login_and_online_with_one(monkeypatch, tmp_path):
@@ -476,7 +501,8 @@ def test_a_disabled_run_logs_to_the_file_only(tmp_path):
     assert logger.log_dir.rstrip("/") == str(tmp_path)
 
 
-def test_privacy_sends_no_console_code_or_machine(tmp_path):
+def test_privacy_sends_no_console_code_or_machine(tmp_path, monkeypatch):
+    monkeypatch.delenv("WANDB_MODE")
     logger = loggers(tmp_path, Wandb(mode="offline", group="chain", tags=["a"], privacy=True))[1]
     assert isinstance(logger, WandbLogger)
     settings = logger._wandb_init["settings"]
@@ -498,6 +524,38 @@ def test_every_logger_gets_the_configuration_and_where_the_weights_come_from(con
     assert main(["fit", "--config", config, "--out", str(tmp_path / "r"), "--trainer.limit_val_batches", "0"]) == 0
     assert told["config"]["trainer"]["max_epochs"] == 1
     assert {"method", "backbone", "parents", "data"} <= set(told)
+
+
+def test_other_loggers_of_the_configuration_stand_beside_the_own_one(config, tmp_path):
+    words = ["--trainer.logger", "CSVLogger", "--trainer.logger.save_dir", str(tmp_path / "other")]
+    assert main(["fit", "--config", config, "--out", str(tmp_path / "r"), *words]) == 0
+    (theirs,) = (tmp_path / "other").rglob("metrics.csv")
+    assert theirs.read_text() == (tmp_path / "r" / "metrics.csv").read_text()
+    assert yaml.safe_load((theirs.parent / "hparams.yaml").read_text())["config"]["trainer"]["max_epochs"] == 1
+
+
+@pytest.mark.parametrize(("kind", "package"), [("TensorBoardLogger", "tensorboard"), ("MLFlowLogger", "mlflow")])
+def test_a_logger_whose_package_is_missing_is_a_mistake_not_a_crash(
+    kind, package, config, tmp_path, monkeypatch, capsys
+):
+    for module, flags in {"tensorboard": ("_TENSORBOARD_AVAILABLE", "_TENSORBOARDX_AVAILABLE"), "mlflow": ()}.items():
+        for flag in flags:
+            monkeypatch.setattr(f"lightning.fabric.loggers.{module}.{flag}", False)
+    monkeypatch.setattr("lightning.pytorch.loggers.mlflow._MLFLOW_AVAILABLE", Missing())
+    words = ["--trainer.logger", kind, "--trainer.logger.save_dir", str(tmp_path)]
+    assert main(["fit", "--config", config, "--out", str(tmp_path / "r"), *words]) == 2
+    (said,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("xrayssl: ")]
+    assert package in said and "pip install" in said
+
+
+class Missing:
+    """What Lightning knows of a package that is not installed."""
+
+    def __bool__(self):
+        return False
+
+    def __str__(self):
+        return "Requirement 'mlflow>=1.0.0' not met. HINT: Try running `pip install -U mlflow`"
 
 
 @pytest.mark.parametrize("name", ["--model.optim.layer_decay", "--model.init_args.optim.layer_decay"])

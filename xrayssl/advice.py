@@ -81,6 +81,12 @@ def predict_codes(run: Path, settings: Mapping[str, Any], corpora: Mapping[str, 
     return " ".join([*_fit(TOKENS, "model.tokenizer", run, settings), *films])
 
 
+def reader(tokenizer: Any) -> str:
+    """A ViT whose patches are the places of a tokenizer's backbone: the tokenizer's own, unless it is a CNN."""
+    cell = tokenizer.img_size[0] // tokenizer.grid_size[0]
+    return tokenizer.architecture if tokenizer.is_vit and cell != 16 else f"vit_small_patch{cell}_224"
+
+
 def demands(network: Any) -> dict[str, Any]:
     """Options that the next stage needs because a timm network lacks something: stochastic depth, for one.
 

@@ -239,12 +239,12 @@ def shortened(error: Exception) -> str:
 
 
 def foreign(error: Exception) -> bool:
-    """Says whether Lightning or Weights & Biases refused what the user asked of them."""
+    """Says whether Lightning or Weights & Biases refused what the user asked of them, or misses a package for it."""
     place = error.__traceback__
     while place and place.tb_next:
         place = place.tb_next
     module = place.tb_frame.f_globals.get("__name__", "") if place else ""
-    told = isinstance(error, ValueError) and module.startswith("lightning.")
+    told = isinstance(error, ValueError | ModuleNotFoundError) and module.startswith("lightning.")
     return told or isinstance(error, MisconfigurationException) or type(error).__module__.startswith("wandb.")
 
 
@@ -294,7 +294,7 @@ def refusal(error: Exception) -> Exception:
         error = error.__cause__
     if type(error).__module__.startswith("wandb."):
         return UserError(f"Weights & Biases: {' '.join(str(error).split())} Or go without: --wandb.mode offline.")
-    if isinstance(error, ValueError | MisconfigurationException):
+    if isinstance(error, ValueError | MisconfigurationException | ModuleNotFoundError):
         log.debug("a constructor refused a value", exc_info=error)
         return UserError(*sentences(error))
     return error

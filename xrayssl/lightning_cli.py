@@ -16,7 +16,7 @@ from lightning.pytorch.utilities.model_helpers import is_overridden
 
 from xrayssl import advice, diagnose, hardware, results, rundir
 from xrayssl.batchnorm import pool_batch_norms
-from xrayssl.callbacks import BackboneExport, RepresentationHealth
+from xrayssl.callbacks import BackboneExport, Published, RepresentationHealth
 from xrayssl.callbacks.checkpoints import checkpoints
 from xrayssl.callbacks.divergence import Divergence
 from xrayssl.callbacks.interruption import Interruption
@@ -24,6 +24,7 @@ from xrayssl.callbacks.progress import Progress
 from xrayssl.callbacks.record import EarlierCurves, LearningRate, RunRecord, SaveConfig, lineage
 from xrayssl.checkpoint import AtomicCheckpointIO
 from xrayssl.errors import UserError, noting, refuse
+from xrayssl.explain.looks import Overlays
 from xrayssl.files import write_json
 from xrayssl.finetuning.tuning import without_finders
 from xrayssl.loggers import Wandb, loggers
@@ -147,8 +148,7 @@ class XrayCLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Makes the trainer: the run's folder, its loggers, checkpoints and record, and this machine's precision."""
         asked = dict(self._get(self.config_init, "trainer", default={}))
-        title = self.request.title or type(self.model).__name__
-        self.run = rundir.choose(title, self.request.out, self.request.run, self.request.verb)
+        self.run = rundir.choose(self._title, self.request.out, self.request.run, self.request.verb)
         if asked.get("sync_batchnorm"):  # torch's has no kernel for CPUs, and drops the activation in timm's
             pool_batch_norms(self.model)
         callbacks = _listed(asked.get("callbacks"))
@@ -213,7 +213,7 @@ class XrayCLI(LightningCLI):
         size, backbone = getattr(self.datamodule, "img_size", None), getattr(self.model, "backbone", None)
         shared = {"data.img_size": list(size) if isinstance(size, tuple) else size}
         if type(self.model).__name__ == "DVAE":
-            return advice.predict_codes(run, {"model.backbone": _reader(backbone), **shared}, corpora)
+            return advice.predict_codes(run, {"model.backbone": advice.reader(backbone), **shared}, corpora)
         shared = {"model.backbone": lineage(self.model)["backbone"], **shared,
                   **advice.demands(getattr(backbone, "network", None))}  # fmt: skip
         shared = {name: value for name, value in shared.items() if value is not None}
@@ -232,8 +232,10 @@ class XrayCLI(LightningCLI):
         if asked is False:
             return False
         origin, request = lineage(self.model), self.request
-        words = [origin["method"], origin["backbone"], *getattr(self.datamodule, "corpora", {})]
-        labels = {"group": request.title, "job_type": request.verb, "tags": [word for word in words if word]}
+        seed = f"seed {self._get(self.config, 'seed_everything')}"
+        words = [origin["method"], origin["backbone"], *getattr(self.datamodule, "corpora", {}), seed]
+        stage = self._title if request.verb == "fit" else request.verb
+        labels = {"group": self._title, "job_type": stage, "tags": [word for word in words if word]}
         own = loggers(self.run, self._get(self.config_init, "wandb"), labels)
         return own + (_listed(asked) if asked is not True else [])
 
@@ -245,9 +247,14 @@ class XrayCLI(LightningCLI):
             made += [] if asked.get("enable_checkpointing") is False else checkpoints(self.run, self.model.monitor)
             made += [] if _has(given, RepresentationHealth) or self._labelled else [RepresentationHealth()]
             made += [] if _has(given, BackboneExport) else [BackboneExport(git=record.record["git"])]
+        made += [Published(self._title), *([Overlays()] if self._labelled else [])]
         if asked.get("enable_progress_bar") is not False and not _has(given, ProgressBar):
             made.append(Progress())
         return made
+
+    @property
+    def _title(self) -> str:
+        return self.request.title or type(self.model).__name__
 
     @property
     def _labelled(self) -> bool:
@@ -264,12 +271,6 @@ class XrayCLI(LightningCLI):
             "seed": self._get(self.config, "seed_everything"),
             "data": {"corpora": getattr(self.datamodule, "corpora", None)},
         }
-
-
-def _reader(tokenizer: Any) -> str:
-    """A ViT whose patches are the places of a tokenizer's backbone: the tokenizer's own, unless it is a CNN."""
-    cell = tokenizer.img_size[0] // tokenizer.grid_size[0]
-    return tokenizer.architecture if tokenizer.is_vit and cell != 16 else f"vit_small_patch{cell}_224"
 
 
 def last_figures(trainer: Trainer) -> dict[str, Any]:

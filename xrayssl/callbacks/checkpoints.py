@@ -129,6 +129,59 @@ class BestCheckpoint(ModelCheckpoint):
         self.best_k_models = {str(target): state_dict["best_model_score"]}
 
 
+class Ending(Callback):
+    """Ends a run that goes on from its very last step as it would have ended; Lightning skips all that follows it.
+
+    A process that is killed after its last checkpoint and before the run is finished leaves it to another to put the
+    averages in place, to measure batch norms on whole films, and to write the last figures: those in the checkpoint.
+
+    Args:
+        folder: Where last.ckpt goes.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._figures: dict[str, Any] = {}
+        self._trained = False
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Has the loop ended here where Lightning leaves it without having begun."""
+        loop: Any = trainer.fit_loop
+        plain = loop.run
+
+        def run() -> None:
+            plain()
+            if not self._trained and not trainer.fast_dev_run:  # type: ignore[attr-defined]
+                self._end(trainer)
+
+        if stage == "fit":
+            loop.run = run
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Leaves the end to the training."""
+        self._trained = True
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Writes the figures, too."""
+        checkpoint["figures"] = {name: float(value) for name, value in trainer.callback_metrics.items()}
+
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Takes them over."""
+        self._figures = checkpoint.get("figures", {})
+
+    def _end(self, trainer: Trainer) -> None:
+        """Brings the loaders to where they were, and the checkpoint along."""
+        for loader in trainer.fit_loop._combined_loader.flattened if trainer.fit_loop._combined_loader else ():
+            loader.sampler.set_epoch(trainer.current_epoch - 1)
+            loader.sampler.resume(0, 0)
+        trainer.callback_metrics.update(self._figures)
+        trainer.fit_loop.on_run_start()
+        trainer.fit_loop.on_run_end()
+        if trainer.is_global_zero and trainer.ckpt_path:
+            with appearing(self.folder / "last.ckpt") as partial:
+                shutil.copyfile(trainer.ckpt_path, partial)
+
+
 def checkpoints(run: Path, monitor: tuple[str, str] | None) -> list[Callback]:
     """Makes the callbacks that keep a run's checkpoints.
 
@@ -138,4 +191,5 @@ def checkpoints(run: Path, monitor: tuple[str, str] | None) -> list[Callback]:
     """
     folder = run / "checkpoints"
     best: list[Callback] = [BestCheckpoint(folder, *monitor)] if monitor else []
-    return [*best, LastCheckpoint(folder, every=MINUTES_BETWEEN_CHECKPOINTS), LastCheckpoint(folder)]
+    last = [LastCheckpoint(folder, every=MINUTES_BETWEEN_CHECKPOINTS), LastCheckpoint(folder)]
+    return [Ending(folder), *best, *last]

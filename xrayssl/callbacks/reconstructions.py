@@ -12,7 +12,6 @@ import cv2
 import numpy as np
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 
@@ -20,6 +19,7 @@ from xrayssl.backbone import Backbone
 from xrayssl.callbacks.checkpoints import ends
 from xrayssl.callbacks.frozen import evaluating
 from xrayssl.errors import UserError
+from xrayssl.loggers import wandb_runs
 from xrayssl.masking import Masking, hidden_count, visible_share
 from xrayssl.methods import DVAE, Method
 from xrayssl.targets import NormPixels
@@ -48,16 +48,16 @@ class Reconstructions(Callback):
     Rows of the first: the film, what the network sees, what it makes of it, and the error (white is none, black
     the whole grey scale). A training without validation is drawn once, at its end, on training films. The second is
     how often each patch stays visible (see `visibility_sheet`): it is there from the start, and drawn again where the
-    ratio changes.
+    ratio changes. Weights & Biases gets the second; the first shows films of patients, so it gets that only where
+    `--wandb.films true` allows it.
 
     Args:
         films: Number of films, one column each.
         every: Epochs between two pictures; the end of the training always has one.
-        upload: Hand the pictures to the loggers too. Off unless asked for: they show films of patients.
     """
 
-    def __init__(self, films: int = 6, every: int = 5, upload: bool = False) -> None:
-        self.films, self.every, self.upload = films, every, upload
+    def __init__(self, films: int = 6, every: int = 5) -> None:
+        self.films, self.every = films, every
         self._images: Tensor | None = None
         self._seen: Tensor | None = None
         self._drawn = -1  # the step of the last picture
@@ -132,9 +132,8 @@ class Reconstructions(Callback):
         for name, sheet_HW in sheets.items():
             path = folder / f"{name}-epoch{epoch:04d}.png"
             cv2.imwrite(str(path), sheet_HW)
-            for logger in trainer.loggers if self.upload else []:
-                if isinstance(logger, WandbLogger):
-                    logger.log_image(name, [str(path)], step=trainer.global_step)
+            for logger in wandb_runs(trainer):
+                logger.log_picture(name, path, f"epoch {epoch}", trainer.global_step, shows_films=name != "visible")
 
 
 @torch.no_grad()

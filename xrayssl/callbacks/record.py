@@ -11,7 +11,7 @@ from typing import Any
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.cli import SaveConfigCallback
 
-from xrayssl import rundir
+from xrayssl import handoff, rundir
 from xrayssl.data.viewing import stores_of
 from xrayssl.files import write_json
 from xrayssl.loggers import MetricsFile
@@ -85,7 +85,10 @@ class RunRecord(Callback):
             self.finish(trainer)
 
     def finish(self, trainer: Trainer) -> None:
-        """Records that the run is finished."""
+        """Records that the run is finished, and the checksum of the weights that it hands on."""
+        path = self.path.with_name(handoff.FILE)
+        if trainer.is_global_zero and path.is_file():
+            self.record["weights"] = handoff.sha256(path)
         self._end(trainer, "finished")
 
     def _began(self, trainer: Trainer, model: LightningModule) -> None:
@@ -94,7 +97,8 @@ class RunRecord(Callback):
         self._write(trainer)
         if trainer.is_global_zero:
             for logger in trainer.loggers:
-                logger.log_hyperparams({**origin, "data": self.record["data"]})
+                named = {"stage": self.record.get("config"), "seed": self.record.get("seed")}
+                logger.log_hyperparams({**named, **origin, "data": self.record["data"]})
 
     def _end(self, trainer: Trainer, outcome: str) -> None:
         if self.record["outcome"] == "running":

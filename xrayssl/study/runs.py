@@ -15,9 +15,7 @@ import pyarrow.parquet
 
 from xrayssl.border import FILE as BORDER
 from xrayssl.errors import UserError
-
-SERIES = "series.json"  # of trainings that belong together
-VERSION, FIGURES = 1, 2  # of run.json, and of metrics.json, which version 1 of it is a part of
+from xrayssl.study.record import SERIES, has_intervals, mapping, read_figures, read_json
 
 
 @dataclass(frozen=True)
@@ -61,12 +59,12 @@ class Run:
     @property
     def data(self) -> dict[str, Any]:
         """What the run learned from."""
-        return _mapping(self.record, "data")
+        return mapping(self.record, "data")
 
     @property
     def phantoms(self) -> bool:
         """Whether any film was drawn by the computer."""
-        corpora = [_mapping(record, "data").get("corpora", ()) for record in (self.record, self.tested)]
+        corpora = [mapping(record, "data").get("corpora", ()) for record in (self.record, self.tested)]
         return any("phantom" in str(name).lower() for names in corpora for name in names)
 
     @property
@@ -84,7 +82,7 @@ class Run:
     def border(self) -> dict[str, Any]:
         """What a control of rotation found; empty for other runs."""
         path = self.folder / BORDER
-        return _json(path) if path.is_file() else {}
+        return read_json(path) if path.is_file() else {}
 
     @cached_property
     def weights(self) -> str | None:
@@ -115,80 +113,41 @@ def read_run(folder: Path) -> Run:
     if not (folder / "run.json").is_file():
         raise UserError(f"{folder} is not a run directory: it has no run.json. Name a folder that a run has written.")
     test = folder / "test" if (folder / "test" / "metrics.json").is_file() else folder
-    record = _json(folder / "run.json")
-    figures = _figures(test / "metrics.json")
+    record = read_json(folder / "run.json")
+    figures = read_figures(test / "metrics.json")
     return Run(
         folder,
         record,
         _curves(folder / "metrics.csv"),
-        figures if figures and (test != folder or _has_intervals(figures)) else None,
-        _json(test / "run.json") if test != folder and (test / "run.json").is_file() else record,
+        figures if figures and (test != folder or has_intervals(figures)) else None,
+        read_json(test / "run.json") if test != folder and (test / "run.json").is_file() else record,
         _predictions(test / "predictions.parquet"),
     )
 
 
 def _read_pool(folder: Path) -> Run:
     """What the folds of a cross-validation share, and the figures and predictions of their pool."""
-    series, figures = _json(folder / SERIES), _figures(folder / "metrics.json")
+    series, figures = read_json(folder / SERIES), read_figures(folder / "metrics.json")
     verb = series.get("verb")
     if verb != "folds":
         raise UserError(f"{folder} holds the runs of `xrayssl {verb}`, whose table and picture lie there; name a run.")
-    if not figures or not _mapping(figures, "folds").get("figures"):
+    if not figures or not mapping(figures, "folds").get("figures"):
         raise UserError(f"{folder}: not all folds are tested, so there is no pool of them yet; `xrayssl folds` goes on "
                         "with them. Or name one of its runs.")  # fmt: skip
     names = [str(fold["run"]) for fold in figures["folds"]["figures"]]
     places = [folder / name / part / "run.json" for name in names for part in ("", "test")]
-    records = [_json(path) for path in places if path.is_file()]
+    records = [read_json(path) for path in places if path.is_file()]
     first = records[0] if records else {}
     record = {**first, **{name: series.get(name) for name in ("started", "git", "machine")}}
     record |= {"config": f"{first.get('config') or folder.name} in {len(names)} folds",
                "command": ["xrayssl", "folds", *(series.get("asked") or [])],
                "seconds": sum(one.get("seconds") or 0 for one in records),
-               "data": {**_mapping(first, "data"), "checksum": None}}  # fmt: skip
+               "data": {**mapping(first, "data"), "checksum": None}}  # fmt: skip
     return Run(folder, record, pd.DataFrame(), figures, record, _predictions(folder / "predictions.parquet"))
 
 
 def _natural(text: str) -> list[tuple[int, str]]:
     return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", text)]
-
-
-def _mapping(record: dict[str, Any], key: str) -> dict[str, Any]:
-    value = record.get(key) or {}
-    return value if isinstance(value, dict) else {}
-
-
-def _json(path: Path, newest: int = VERSION) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} cannot be read as JSON ({error}); the run may have been interrupted.") from None
-    if not isinstance(content, dict):
-        raise UserError(f"{path} should hold a JSON object and does not; was it edited by hand?")
-    if content.get("version", VERSION) not in range(1, newest + 1):
-        known = f"at most {newest} is understood: update xrayssl"
-        raise UserError(f"{path} is of version {content['version']}, and {known}.")
-    return content
-
-
-def _figures(path: Path) -> dict[str, Any] | None:
-    if not path.is_file():
-        return None
-    content = _json(path, FIGURES)
-    entries = content.get("metrics")
-    if not isinstance(entries, dict) or not all(_is_figure(entry) for entry in entries.values()):
-        raise UserError(f"{path} holds no table of metrics with value, low and high; test the run again.")
-    if not isinstance(content.get("interval", {}), dict):
-        raise UserError(f"{path} does not say how its intervals were made; test the run again.")
-    return content
-
-
-def _has_intervals(figures: dict[str, Any]) -> bool:
-    return "interval" in figures and any(entry["low"] is not None for entry in figures["metrics"].values())
-
-
-def _is_figure(entry: Any) -> bool:
-    keys = ("value", "low", "high")
-    return isinstance(entry, dict) and all(isinstance(entry.get(key), float | int | None) for key in keys)
 
 
 def _curves(path: Path) -> pd.DataFrame:

@@ -1,0 +1,1 @@
+"""Many runs at a glance: on the terminal, and in Weights & Biases."""

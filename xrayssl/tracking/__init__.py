@@ -1,0 +1,1 @@
+"""What a run tells Weights & Biases, and what it keeps to itself."""
