@@ -12,12 +12,13 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 # fmt: off
 FLOORS = [  # a module may import from its own floor and from those below
     {"cli", "__main__", "demo", "prepare", "data_command", "reconstruct", "catalogue", "predict", "export", "frozen",
-     "series"},
+     "chains", "comparison", "dashboards"},
+    {"series"},
     {"train", "advice", "lightning_cli", "diagnose", "settings", "request", "data_request", "study", "explain",
      "trained", "classifier"},
     {"callbacks", "loggers"},
     {"methods", "data"},
-    {"results", "finetuning"},
+    {"results", "finetuning", "tracking"},
     {"heads", "views", "decoders", "pyramid", "targets", "tokenizer", "tiles", "optim", "handoff",
      "foreign", "metrics", "statistics", "probing", "features"},
     {"sparse", "batchnorm", "backbone", "networks", "checkpoint"},

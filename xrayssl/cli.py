@@ -38,6 +38,10 @@ VERBS = {
     "embed": Verb("write frozen features to a table, and draw them", "xrayssl.frozen.embed", "embed_command"),
     "folds": Verb("cross-validate by patient, and pool the folds", "xrayssl.series.folds", "folds_command"),
     "efficiency": Verb("draw curves over fewer labels", "xrayssl.series.efficiency", "efficiency_command"),
+    "chain": Verb("train chains of stages, each stage once", "xrayssl.chains.command", "chain_command"),
+    "runs": Verb("list local runs with their best figures", "xrayssl.dashboards.runs", "runs_command"),
+    "dashboard": Verb("compare runs in a workspace of W&B", "xrayssl.dashboards.command", "dashboard_command"),
+    "compare": Verb("compare recipes over seeds and patients", "xrayssl.comparison.command", "compare_command"),
     "report": Verb("make one HTML page of one or several runs", "xrayssl.study.report", "report_command"),
     "demo": Verb("train a whole chain on phantom films in a few minutes", "xrayssl.demo", "demo_command"),
 }
@@ -131,10 +135,13 @@ def list_configs(argv: list[str]) -> int:
         return 0
     if argv:
         raise UserError(f"`xrayssl configs` takes no arguments, got {' '.join(argv)}.")
-    known = recipes.packaged()
-    width = max(map(len, known), default=0)
-    for name, path in known.items():
-        sys.stdout.write(f"{name:<{width}}  {recipes.describe(path)}".rstrip() + "\n")
+    sections = {"": "", recipes.CHAINS: "\nchains of stages, for `xrayssl chain --config NAME`:\n",
+                recipes.STUDIES: "\nstudies, chains to be compared, for `xrayssl chain --config NAME`:\n"}  # fmt: skip
+    for part, heading in sections.items():
+        known = recipes.packaged(part)
+        width = max(map(len, known), default=0)
+        lines = [f"{name:<{width}}  {recipes.describe(path)}".rstrip() + "\n" for name, path in known.items()]
+        sys.stdout.write("".join([heading, *lines]) if lines else "")
     return 0
 
 

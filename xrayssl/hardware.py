@@ -22,10 +22,18 @@ def precision(accelerator: str) -> str:
 
 
 def processes(asked: dict[str, Any]) -> dict[str, Any]:
-    """Takes the number of processes from torchrun, where it started them and the configuration leaves it open."""
-    world = int(os.environ.get("WORLD_SIZE", 1))
-    if "TORCHELASTIC_RUN_ID" not in os.environ or world == 1 or asked["devices"] != "auto":
+    """Takes the number of processes from torchrun or srun, where these start them and the configuration names none."""
+    world, nodes = _launched()
+    if world == 1 or asked["devices"] != "auto":
         return {}
-    local = int(os.environ["LOCAL_WORLD_SIZE"])
     strategy = "ddp" if asked["strategy"] == "auto" else asked["strategy"]
-    return {"devices": local, "num_nodes": world // local, "strategy": strategy}
+    return {"devices": world // nodes, "num_nodes": nodes, "strategy": strategy}
+
+
+def _launched() -> tuple[int, int]:
+    """Processes that a launcher has started, and machines they are on."""
+    told = os.environ
+    if "TORCHELASTIC_RUN_ID" in told:
+        world = int(told.get("WORLD_SIZE", 1))
+        return world, world // int(told.get("LOCAL_WORLD_SIZE", world))
+    return int(told.get("SLURM_STEP_NUM_TASKS", 1)), int(told.get("SLURM_STEP_NUM_NODES", 1))

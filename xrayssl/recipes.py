@@ -6,6 +6,8 @@ from pathlib import Path
 from xrayssl.errors import UserError
 
 SUFFIXES = (".yaml", ".yml")
+CHAINS, STUDIES = PARTS = ("chains", "studies")
+"""Folders of configurations that describe several runs: one chain of stages, or several chains with their seeds."""
 
 
 def folders() -> list[Path]:
@@ -14,11 +16,15 @@ def folders() -> list[Path]:
     return [folder for folder in (package / "configs", package.parent / "configs") if folder.is_dir()]
 
 
-def packaged() -> dict[str, Path]:
-    """Lists the packaged configurations that describe one run, by name, in alphabetical order."""
+def packaged(part: str = "") -> dict[str, Path]:
+    """Lists the packaged configurations by name, in alphabetical order.
+
+    Args:
+        part: "" for those that describe one run, or one of `PARTS`.
+    """
     found: dict[str, Path] = {}
     for folder in folders():
-        for path in sorted(folder.glob("*.yaml")):
+        for path in sorted((folder / part).glob("*.yaml")):
             found.setdefault(path.stem, path)
     return found
 
@@ -58,8 +64,34 @@ def find(name: str) -> Path:
     stem = name.removesuffix(".yaml").removesuffix(".yml")
     if stem in known:
         return known[stem]
+    if any(stem in packaged(part) for part in PARTS):
+        raise UserError(f"{name} is several trainings, which `xrayssl chain --config {name}` runs; name one of them.")
     raise UserError(
         f"there is no configuration {name}: no such file, and no packaged configuration of that name."
+        f"{nearest(Path(stem).name, list(known))} `xrayssl configs` lists them."
+    )
+
+
+def find_chain(name: str) -> Path:
+    """Finds what `xrayssl chain` takes: an existing file first, then a packaged study, then a packaged chain.
+
+    Args:
+        name: A path, or the name of a packaged one with or without `.yaml`.
+
+    Raises:
+        UserError: There is none; the sentence suggests the closest packaged name.
+    """
+    path = Path(name).expanduser()
+    if path.is_file():
+        return path
+    known = {**packaged(CHAINS), **packaged(STUDIES)}
+    stem = name.removesuffix(".yaml").removesuffix(".yml")
+    if stem in known:
+        return known[stem]
+    if stem in packaged():
+        raise UserError(f"{name} is one training, which `xrayssl fit --config {name}` runs, and no chain of them.")
+    raise UserError(
+        f"there is no chain or study {name}: no such file, and no packaged one of that name."
         f"{nearest(Path(stem).name, list(known))} `xrayssl configs` lists them."
     )
 

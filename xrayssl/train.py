@@ -54,7 +54,7 @@ FIT_OPTIONS = """  --config NAME                   packaged configuration, or yo
   --ckpt_path FILE                go on with the same run, from its checkpoints/last.ckpt
   --out DIR                       folder of the run (default: runs/<config>/<time>)
   --seed_everything 0
-  --wandb.mode disabled           Weights & Biases: auto, offline, online, disabled"""
+  --wandb.mode disabled           Weights & Biases: offline, online, auto, disabled"""
 RUN_OPTIONS = """  --run RUN                       folder of a finished run: its configuration and its best checkpoint
   --ckpt_path FILE                another checkpoint; `last` is the run's last
   --data.batch_size 64            films per step and process

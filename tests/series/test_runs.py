@@ -1,11 +1,16 @@
 import json
 import signal
+import sys
 
 import pytest
+from torch.distributed.run import get_args_parser
 
 from xrayssl.errors import UserError
+from xrayssl.series import processes
 from xrayssl.series import runs as module
-from xrayssl.series.runs import ASIDE, Job, Series, finished, place, process
+from xrayssl.series.processes import launched, locked, process
+from xrayssl.series.runs import Series, place
+from xrayssl.series.training import ASIDE, Job, finished
 
 
 class Launches:
@@ -33,7 +38,8 @@ class Launches:
 
     @property
     def verbs(self):
-        return [f"{words[0]} {module.Path(words[-1]).name}" for words in self.words]
+        runs = [module.Path(words[-1] if words[0] == "fit" else words[2]) for words in self.words]
+        return [f"{words[0]} {run.name}" for words, run in zip(self.words, runs, strict=True)]
 
 
 @pytest.fixture
@@ -76,6 +82,13 @@ def test_a_training_that_was_killed_before_its_first_checkpoint_starts_from_the_
     again = Launches()
     three.perform(again)
     assert str(three.folder / ASIDE / "fold-1.1" / "checkpoints" / "last.ckpt") in again.words[0]
+
+
+def test_the_folder_of_a_test_is_named_so_that_several_processes_agree_on_it(three):
+    launch = Launches()
+    three.perform(launch)
+    run = three.folder / "fold-1"
+    assert launch.words[1] == ["test", "--run", str(run), "--out", str(run / "test")]
 
 
 def test_a_test_that_was_cut_short_is_repeated_without_its_training(three):
@@ -142,8 +155,65 @@ def test_a_trial_that_leaves_nothing_to_test_is_refused(three):
 def test_a_signal_is_passed_on_once_and_the_child_is_waited_for(number, status, monkeypatch, tmp_path):
     text = f"import os, signal; os.kill(os.getppid(), {int(number)}); signal.pause()"
     before = signal.getsignal(number)
-    real = module.subprocess.Popen
-    monkeypatch.setattr(module.subprocess, "Popen", lambda words, **how: real([words[0], "-c", text], **how))
+    real = processes.subprocess.Popen
+    monkeypatch.setattr(processes.subprocess, "Popen", lambda words, **how: real([words[0], "-c", text], **how))
     with (tmp_path / "lock").open("w") as lock:
         assert process(["fit"], lock.fileno()) == status
     assert signal.getsignal(number) == before
+
+
+def test_a_signal_that_the_child_survives_ends_the_series_all_the_same(monkeypatch, tmp_path):
+    text = "import os, signal; signal.signal(15, signal.SIG_IGN); os.kill(os.getppid(), 15)"
+    real = processes.subprocess.Popen
+    monkeypatch.setattr(processes.subprocess, "Popen", lambda words, **how: real([words[0], "-c", text], **how))
+    with (tmp_path / "lock").open("w") as lock:
+        assert process(["test"], lock.fileno()) == 143
+
+
+def test_a_signal_that_this_process_was_started_to_ignore_is_ignored(monkeypatch, tmp_path):
+    monkeypatch.setattr(processes.subprocess, "Popen", Survivor)
+    before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    try:
+        assert process(["fit"], 0) == 0
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+class Survivor:
+    """A process during which SIGTERM comes."""
+
+    returncode = 0
+
+    def __init__(self, words, **how):
+        pass
+
+    def wait(self):
+        signal.raise_signal(signal.SIGTERM)
+        return 0
+
+
+def test_every_descendant_of_a_training_holds_its_lock(tmp_path):
+    """As torchrun's, which close what they are not told of, and outlive it when it is killed."""
+    text = f"import subprocess, sys; subprocess.Popen([sys.executable, '-c', {ORPHAN!r}])"
+    (tmp_path / "launcher").write_text(f'#!/bin/sh\nexec {sys.executable} -c "{text}"\n')
+    (tmp_path / "launcher").chmod(0o755)
+    with locked(tmp_path / "lock") as lock:
+        assert process([], lock, [str(tmp_path / "launcher")]) == 0
+    with locked(tmp_path / "lock") as lock:
+        assert lock is None
+
+
+ORPHAN = "import time; time.sleep(3)"
+
+
+def test_a_launcher_that_is_not_there_is_named(tmp_path):
+    with (tmp_path / "lock").open("w") as lock, pytest.raises(UserError, match="--launcher torchrum: it cannot be"):
+        process(["fit"], lock.fileno(), ["torchrum", "--nproc_per_node=2"])
+
+
+def test_torchrun_does_not_take_an_option_of_ours_for_its_own(tmp_path):
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    assert launched(["test", "--run", "r"], torchrun) == [*torchrun, "-m", "--", "xrayssl", "test", "--run", "r"]
+    known = get_args_parser().parse_args(launched(["test", "--run", "r"], torchrun)[3:])
+    assert (known.training_script, known.training_script_args) == ("xrayssl", ["test", "--run", "r"])
+    assert launched(["fit"], ["srun", "python"]) == ["srun", "python", "-m", "xrayssl", "fit"]

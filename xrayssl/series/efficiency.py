@@ -15,7 +15,8 @@ from xrayssl.data_request import Options
 from xrayssl.errors import noting, refuse
 from xrayssl.request import split_equals, take
 from xrayssl.series.folds import rehearsed, taken, title
-from xrayssl.series.runs import Job, Series, finished, place
+from xrayssl.series.runs import Series, place
+from xrayssl.series.training import Job, finished
 from xrayssl.train import speak
 
 log = logging.getLogger(__name__)

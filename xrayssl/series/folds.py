@@ -12,7 +12,8 @@ from xrayssl import recipes
 from xrayssl.data_request import Options
 from xrayssl.errors import UserError, refuse
 from xrayssl.request import split_equals, take
-from xrayssl.series.runs import Job, Series, place
+from xrayssl.series.runs import Series, place
+from xrayssl.series.training import Job
 from xrayssl.train import speak
 
 log = logging.getLogger(__name__)
