@@ -38,7 +38,7 @@ def test_both_files_say_their_version_task_and_classes(tmp_path):
     results.write(tmp_path, table(), films([0, 1, 2, 3]), "multiclass", ["a", "b"], "test")
     header = json.loads(pyarrow.parquet.read_schema(tmp_path / results.PREDICTIONS).metadata[b"xrayssl"])
     figures = json.loads((tmp_path / results.METRICS).read_text())
-    assert header == {"version": 1, "task": "multiclass", "classes": ["a", "b"]}
+    assert header == {"version": 1, "task": "multiclass", "classes": ["a", "b"], "selected_on": "val"}
     assert {key: figures[key] for key in header} == {**header, "version": 2}
 
 

@@ -35,6 +35,13 @@ def of_timm(name, **options):
     return network, network.forward_intermediates(IMAGE, indices=1, norm=True, intermediates_only=True)[0]
 
 
+def test_a_network_of_an_unknown_family_sees_films_as_timm_says(tmp_path):
+    """EfficientNet-Lite was trained at mean and std 0.5, others at ImageNet's."""
+    save_file(of_timm("tf_efficientnet_lite0")[0].state_dict(), tmp_path / "x.safetensors")
+    _, report = grid(tmp_path / "x.safetensors", tmp_path, "tf_efficientnet_lite0", IMAGE)
+    assert "mean 0.5, 0.5, 0.5 and std 0.5, 0.5, 0.5: timm's for tf_efficientnet_lite0" in report
+
+
 @pytest.mark.parametrize("name", ["resnet18", "efficientnet_b0", "resnet26d", "convnextv2_atto"])
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
 def test_timms_files_are_read_as_they_are(tmp_path, name, suffix):

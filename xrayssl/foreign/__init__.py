@@ -18,7 +18,7 @@ import timm
 from xrayssl.errors import UserError
 from xrayssl.foreign import byol, convnext, densenet, dino, mae, moco, plain, resnet, spark, swav, vit
 from xrayssl.foreign.architecture import STEMS, probable
-from xrayssl.foreign.file import COUNTER, Claim, File, Found, Naming, Statistics, Tensors
+from xrayssl.foreign.file import COUNTER, TIMM, Claim, File, Found, Naming, Statistics, Tensors
 
 NAMINGS = (*vit.NAMINGS, *resnet.NAMINGS, *densenet.NAMINGS, *convnext.NAMINGS)
 CLAIMS = (
@@ -110,11 +110,12 @@ def _statistics(claim: Claim, tensors: Tensors, network: Any) -> Statistics | No
     if config is None:
         return None
     config = config if isinstance(config, Mapping) else config.to_dict()
-    return Statistics(tuple(config["mean"]), tuple(config["std"]), f"timm's for {layout.architecture}")
+    name = layout.architecture or config["architecture"]
+    return Statistics(tuple(config["mean"]), tuple(config["std"]), f"timm's for {name}")
 
 
 def _of(network: Any) -> Naming:
     """The naming of one network."""
     names = [name for name in network.state_dict() if not name.endswith(COUNTER) and not name.startswith("head.")]
     roots = {name.split(".")[0] for name in names} - HEADS
-    return Naming("timm's names", tuple(names), rf"({'|'.join(map(re.escape, sorted(roots)))})(\.|$)")
+    return Naming(TIMM, tuple(names), rf"({'|'.join(map(re.escape, sorted(roots)))})(\.|$)")

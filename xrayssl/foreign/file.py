@@ -76,6 +76,8 @@ class Statistics:
     source: str
 
 
+TIMM = "timm's names"
+"""Name of a naming that is that of one network of timm, whatever its family."""
 IMAGENET = Statistics((0.485, 0.456, 0.406), (0.229, 0.224, 0.225), "ImageNet's")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from xrayssl.foreign.file import IMAGENET, Claim, File
+from xrayssl.foreign.file import IMAGENET, TIMM, Claim, File
 
 EMA = re.compile(r"(^|_)ema(_|$)")
 
@@ -21,6 +21,7 @@ def alone(file: File) -> Claim | None:
         return None
     (found,) = file.found
     lightning = "pytorch-lightning_version" in file.content
-    own = found.prefix == "" and "head.weight" in file.tensors  # as timm saves a classifier: its statistics differ
+    # as timm saves a classifier, or a network of another family than those known: its statistics differ
+    own = found.prefix == "" and ("head.weight" in file.tensors or found.naming.name == TIMM)
     name = f"Lightning, {found.naming.name}" if lightning else found.naming.name
     return Claim(name, found, None if own else IMAGENET)
