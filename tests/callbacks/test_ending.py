@@ -19,7 +19,7 @@ AVERAGED = """MAEPretrain
   init_args: {backbone: test_vit, ema: 0.9, masking: {ratio: 0.5}, decoder_width: 32, decoder_depth: 1,
               decoder_heads: 2, optim: {lr: 1.0e-2, warmup_epochs: 0}}"""
 WHOLE_FILMS_AT_THE_END = """MaskedCNNPretrain
-  init_args: {backbone: resnet18, target: pixels, masking: {ratio: 0.6}, decoder_width: 32,
+  init_args: {backbone: resnet18, target: pixels, masking: {ratio: 0.6}, decoder_width: 64,
               optim: {lr: 1.0e-3, warmup_epochs: 0}}"""
 CHOSEN = "Finetune\n  init_args: {backbone: test_vit, optim: {lr: 1.0e-3, warmup_epochs: 0}}"
 
