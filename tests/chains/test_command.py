@@ -1,4 +1,5 @@
 import json
+import logging
 import shlex
 
 import pytest
@@ -50,6 +51,13 @@ def test_the_study_tells_where_each_result_lies(tmp_path, performed):
     stages = {stage.name for stage in performed[0][0]}
     assert {name for run in told["runs"] for name in run["stages"]} == stages
     assert told["runs"][2]["run"].endswith(f"runs/stages/{told['runs'][2]['stages'][-1]}")
+
+
+def test_what_is_being_done_is_told_while_it_is_done(tmp_path, performed, monkeypatch, capsys):
+    log = logging.getLogger("xrayssl.chains.perform")
+    monkeypatch.setattr(perform, "perform", lambda *given, **more: log.info("stage 1 of 6") or 0)
+    assert main(["chain", "--config", written(tmp_path, RECIPES)]) == 0
+    assert "stage 1 of 6" in capsys.readouterr().err
 
 
 def test_each_stage_is_recorded_beside_its_folder(tmp_path, performed):

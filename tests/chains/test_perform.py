@@ -68,6 +68,13 @@ def test_progress_tells_which_stage_for_which_recipes_and_the_time_left(tmp_path
     assert f"stage 2 of 2: {ALONE.name}; about 2 h 00 min left" in caplog.text
 
 
+def test_a_recipes_own_stage_is_grouped_under_it_and_a_shared_one_under_the_study(tmp_path):
+    launch, recipes = Launches(), {MAE.key: ["a", "b"], TURNS.key: ["b"]}
+    perform([MAE, TURNS], tmp_path, wording=Wording(recipes=recipes, study="ways"), launch=launch)
+    groups = [words[words.index("--wandb.group") + 1] for words in launch.words if "--wandb.group" in words]
+    assert groups == ["ways", "b"]
+
+
 def test_what_follows_a_stage_is_called_after_each(tmp_path):
     seen = []
     perform(ALL, tmp_path, after=lambda: seen.append(sum(ready(one, tmp_path) for one in ALL)), launch=Launches())

@@ -74,7 +74,7 @@ def chain_command(argv: Sequence[str]) -> int:
         made = graph.build(study, store, own.any_code, _processes(_launcher(own)), own.leaks)
         if own.plan:
             return _plan(made, store, own.measure)
-        return _alone(made, store, own, words) if own.only else _perform(made, store, own, words)
+    return _alone(made, store, own, words) if own.only else _perform(made, store, own, words)
 
 
 def _options() -> Options:
@@ -194,7 +194,7 @@ def _trained(made: Any, stages: Sequence[Any], store: Path, own: Namespace, word
     from xrayssl.chains.perform import Wording, perform
 
     rates = throughput.known(store)
-    wording = Wording(["chain", *words], needed_by(made), lambda some: plan.left(some, rates))
+    wording = Wording(["chain", *words], needed_by(made), lambda some: plan.left(some, rates), made.study.title)
     return perform(stages, store, own.launcher, wording=wording)
 
 

@@ -33,11 +33,18 @@ class Wording:
         recipes: Key of a stage to the names of the recipes that need it.
         left: Seconds that these stages will take, or None where that is unknown; by default judged by the finished
             ones.
+        study: Its title.
     """
 
     asked: Sequence[str] = ("chain",)
     recipes: Mapping[str, Sequence[str]] = field(default_factory=dict)
     left: Callable[[Sequence[Stage]], float | None] | None = None
+    study: str = ""
+
+    def group(self, stage: Stage) -> str:
+        """What Weights & Biases shows a stage together with: its recipe's others, or the study's if several need it."""
+        names = self.recipes.get(stage.key, ())
+        return names[0] if len(names) == 1 else self.study
 
 
 def ready(stage: Stage, folder: Path) -> bool:
@@ -152,7 +159,9 @@ class _Work:
 
     def _train(self, stage: Stage, lock: int) -> None:
         log.info("%s", self._progress(stage))
-        job = Job(stage.name, stage.fit(self.folder), tested=stage.tested)
+        group = self.wording.group(stage)
+        grouped = ["--wandb.group", group] if group and "--wandb.group" not in stage.words else []
+        job = Job(stage.name, [*stage.fit(self.folder), *grouped], tested=stage.tested)
         try:
             status = train(job, self.folder, lambda words: self.launch(words, lock))
         except UserError as error:
