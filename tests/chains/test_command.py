@@ -118,6 +118,13 @@ def test_what_contradicts_itself_is_refused(tmp_path, performed, capsys):
     assert "--measure goes with --plan." in told and "--sbatch goes with --slurm." in told
 
 
+@pytest.mark.parametrize("words", [["--stages", "file/store"], ["--out", "file/study"], ["--launcher", "'open"]])
+def test_what_cannot_be_written_or_read_is_told_in_a_sentence(tmp_path, performed, capsys, words):
+    (tmp_path / "file").write_text("")
+    assert main(["chain", "--config", written(tmp_path, RECIPES), *words]) == 2
+    assert ("xrayssl: " in capsys.readouterr().err, performed) == (True, [])
+
+
 def test_the_launchers_processes_are_a_part_of_the_batch():
     assert command._processes(["torchrun", "--nproc-per-node=2", "--nnodes=3"]) == 6
     assert command._processes(["torchrun", "--nproc_per_node", "2"]) == 2

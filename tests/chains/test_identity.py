@@ -26,7 +26,8 @@ def key(made, start=None, **changes):
 
 @pytest.mark.parametrize("change", [{"seed": 1}, {"model__drop_path": 0.1}, {"trainer__max_epochs": 2}, {"start": "ab"},
                                     {"data__batch_size": 4}, {"data__fraction": 0.5}, {"data__img_size": 64},
-                                    {"trainer__accumulate_grad_batches": 2}])  # fmt: skip
+                                    {"trainer__accumulate_grad_batches": 2},
+                                    {"trainer__limit_test_batches": 1}])  # fmt: skip
 def test_what_changes_a_result_changes_the_key(made, change):
     assert key(made, **change) != key(made)
 
@@ -71,6 +72,15 @@ def test_a_file_counts_by_its_content(made, tmp_path):
     (tmp_path / "two").write_bytes(b"others")
     one, copy, two = (key(made, model__tokenizer=str(tmp_path / name)) for name in ("one", "copy", "two"))
     assert one == copy != two
+
+
+def test_a_run_that_an_option_names_counts_by_its_last_checkpoint(made, tmp_path):
+    keys = []
+    for run, content in (("here", b"1"), ("there", b"1"), ("other", b"2")):
+        (tmp_path / run / "checkpoints").mkdir(parents=True)
+        (tmp_path / run / "checkpoints" / "last.ckpt").write_bytes(content)
+        keys.append(key(made, model__tokenizer=str(tmp_path / run)))
+    assert keys[0] == keys[1] != keys[2]
 
 
 def test_comments_and_docstrings_of_the_code_do_not_count_and_code_does():

@@ -58,6 +58,12 @@ def test_every_mistake_is_told_at_once(tmp_path):
         assert part in told
 
 
+def test_seeds_and_fractions_that_are_no_lists_are_told_with_what_to_write(tmp_path):
+    told = refused(written(tmp_path, SHARED, seeds=3, fractions=0.5))
+    assert [sentence.partition(";")[0] for sentence in told] == [
+        "`seeds` is a list, such as [3], not 3.", "`fractions` is a list, such as [0.5], not 0.5."]  # fmt: skip
+
+
 def test_a_setting_for_a_configuration_outside_the_study_is_refused(tmp_path):
     assert "turn.model.ema: this is for no stage" in refused(written(tmp_path, SHARED), ["--turn.model.ema", "0.9"])[0]
 

@@ -13,7 +13,7 @@ from predicted import study, trained
 
 from xrayssl.comparison import tested
 from xrayssl.comparison.command import compare_command
-from xrayssl.comparison.exports import as_text, tex
+from xrayssl.comparison.exports import as_latex, as_markdown, as_text, tex
 from xrayssl.errors import UserError
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -114,6 +114,17 @@ def test_with_one_seed_there_is_no_p_no_order_and_no_sorting_by_figures(single):
     assert "better" not in page.split("</header>")[0].split("</style>")[1]
 
 
+def test_with_one_seed_no_interval_is_said_to_hold_seeds(single):
+    files = [path for path in single.glob("comparison.*") if path.suffix != ".json"]
+    assert len(files) == 4 and all("hold seeds and patients" not in path.read_text() for path in files)
+
+
+def test_phantoms_are_told_below_every_table(content):
+    for written in (as_markdown, as_latex, as_text):
+        told = ["drawn by the computer" in written(content | {"phantoms": one}) for one in (True, False)]
+        assert told == [True, False]
+
+
 def test_with_several_seeds_the_best_comes_first(page, content):
     assert shown(page, "vit_tiny")[0] == "mae_&lt;x&gt;"
     assert content["tables"][0]["ranked"]
@@ -135,6 +146,11 @@ def test_latex_has_no_letter_that_latex_would_read(folder):
 def test_markdown_tables_have_as_many_cells_as_titles(folder):
     rows = [line for line in (folder / "comparison.md").read_text().splitlines() if line.startswith("|")]
     assert {row.replace("\\|", "").count("|") for row in rows} == {7} and "mae\\_\\<x\\>" in "".join(rows)
+
+
+def test_a_headline_of_a_class_with_a_blank_in_its_name_has_its_rows(content):
+    rows = [{**row, "metrics": {"auroc/No Finding": row["metrics"]["auroc_macro"]}} for row in content["recipes"]]
+    assert "0." in as_markdown(content | {"headline": "auroc/No Finding", "recipes": rows}).partition("---")[2]
 
 
 def test_what_is_not_sure_is_not_claimed(tmp_path):

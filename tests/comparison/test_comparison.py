@@ -83,6 +83,12 @@ def test_with_one_seed_nothing_is_said_of_recipes(tmp_path):
     assert content["tables"][0]["ranked"] is False and "Within-checkpoint only" in content["notes"][0]
 
 
+def test_two_seeds_are_said_to_be_too_few_for_a_narrow_interval_to_mean_much(tmp_path):
+    notes = {count: " ".join(compared(study(tmp_path / str(count), RECIPES, seeds=range(count)))["notes"])
+             for count in (2, 3)}  # fmt: skip
+    assert "narrow by luck" in notes[2] and "narrow by luck" not in notes[3] and "wide" not in notes[2]
+
+
 def test_differences_are_over_the_seeds_that_both_recipes_have(tmp_path):
     content = compared(study(tmp_path, RECIPES, untrained=[("mae", 1)]))
     assert row(content, "differences", recipe="mae", metric="auroc_macro")["seeds"] == [0, 2]

@@ -64,6 +64,12 @@ def test_one_seed_and_equal_values_have_no_interval():
     assert over_seeds(np.zeros(3), np.zeros((3, 50))).p is None
 
 
+def test_seeds_alike_with_a_known_covariance_have_the_normal_interval():
+    cloud = np.tile(np.random.default_rng(0).normal(size=500), (2, 1))
+    told = over_seeds(np.array([0.5, 0.5]), cloud)
+    assert told.df == np.inf and told.high - told.value == pytest.approx(1.96 * cloud[0].std(ddof=1), rel=1e-3)
+
+
 def test_the_two_level_bootstrap_holds_seeds_and_patients():
     low, high = hierarchical(STILL)
     assert (low, high) == pytest.approx((0.80, 0.85), abs=0.011)

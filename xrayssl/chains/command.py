@@ -6,7 +6,8 @@ import os
 import shlex
 import sys
 from argparse import Namespace
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from itertools import pairwise
 from math import prod
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import Any
 
 from xrayssl import rundir
 from xrayssl.data_request import Options
-from xrayssl.errors import noting, refuse
+from xrayssl.errors import UserError, noting, refuse
 from xrayssl.files import write_json
 from xrayssl.request import split_equals, take
 from xrayssl.train import speak
@@ -62,7 +63,7 @@ def chain_command(argv: Sequence[str]) -> int:
     sbatch, rest = _sbatch(argv)
     words = split_equals(rest)
     own, rest = _options().parse_known_args(words)
-    own.launcher, own.sbatch = shlex.split(own.launcher), sbatch
+    own.launcher, own.sbatch = _split("--launcher", own.launcher), sbatch
     refuse(_contradictions(own))
     speak()
     from xrayssl.chains import graph, spec
@@ -105,10 +106,22 @@ def _sbatch(argv: Sequence[str]) -> tuple[list[str], list[str]]:
     for word in stream:
         name, equals, value = word.partition("=")
         if name == "--sbatch":
-            given += shlex.split(value if equals else next(stream, ""))
+            given += _split(name, value if equals else next(stream, ""))
         else:
             rest.append(word)
     return given, rest
+
+
+def _split(option: str, value: str) -> list[str]:
+    """The words of a value, as a shell takes them.
+
+    Raises:
+        UserError: If a quotation mark is left open.
+    """
+    try:
+        return shlex.split(value)
+    except ValueError:
+        raise UserError(f"{option} {value}: a quotation mark is not closed.") from None
 
 
 def _contradictions(own: Namespace) -> list[str]:
@@ -155,12 +168,12 @@ def _perform(made: Any, store: Path, own: Namespace, words: list[str]) -> int:
     """Trains the whole study, or writes the scripts that do so."""
     from xrayssl.chains.graph import unfinished
 
-    stages = made.stages
-    folder = _folder(made.study.title, own.out)
+    stages, folder = made.stages, _folder(made.study.title, own.out)
     _check_starts(made, unfinished(stages, store))
-    for stage in stages:
-        _record(made, stage, store)
-    write_json(folder / RECORD, _told(made, store, folder, words))
+    with _writing():
+        for stage in stages:
+            _record(made, stage, store)
+        write_json(folder / RECORD, _told(made, store, folder, words))
     after = f"xrayssl compare {folder}"
     if own.slurm:
         return _submitted(stages, store, own, words, after)
@@ -183,8 +196,9 @@ def _alone(made: Any, store: Path, own: Namespace, words: list[str]) -> int:
             if len(found) != 1])  # fmt: skip
     stages = [stage for stage in made.stages if [stage] in known.values()]
     _check_starts(made, stages)
-    for stage in stages:
-        _record(made, stage, store)
+    with _writing():
+        for stage in stages:
+            _record(made, stage, store)
     return _trained(made, stages, store, own, words)
 
 
@@ -207,6 +221,17 @@ def _submitted(stages: Sequence[Any], store: Path, own: Namespace, words: list[s
     return 0
 
 
+@contextmanager
+def _writing() -> Iterator[None]:
+    """Within it, a folder that takes no files is the user's mistake."""
+    try:
+        yield
+    except OSError as error:
+        where = f"{error.filename}: it cannot be written ({error.strerror})"
+        raise UserError(f"{where}; name another folder with --stages or --out.") from None
+
+
+@_writing()
 def _folder(title: str, out: Path | None) -> Path:
     """Folder of the study.
 

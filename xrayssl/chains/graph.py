@@ -13,7 +13,7 @@ from xrayssl.chains import identity, kind, leaks
 from xrayssl.chains.kind import TIMM, Kind
 from xrayssl.chains.spec import Recipe, Study
 from xrayssl.chains.stage import Stage, lineage, ordered
-from xrayssl.errors import noting, refuse
+from xrayssl.errors import UserError, noting, refuse
 from xrayssl.series.training import done
 
 
@@ -81,7 +81,10 @@ def build(study: Study, store: Path, any_code: bool = False, processes: int = 1,
     leaking = leaks.found(study, kinds)
     if leaking and leaked:
         patients = dict.fromkeys(patient for leak in leaking for patient in leak.patients)
-        leaked.write_text("".join(f"patient:{patient}\n" for patient in patients), encoding="utf-8")
+        try:
+            leaked.write_text("".join(f"patient:{patient}\n" for patient in patients), encoding="utf-8")
+        except OSError as error:
+            raise UserError(f"--leaks {leaked}: it cannot be written ({error.strerror}).") from None
     wrong = [*_wrong_ends(study, kinds), *_unlike(study, kinds), *_no_weights(study, kinds)]
     refuse([*wrong, *(leak.sentence for leak in leaking)])
     others = _of_other_versions(store) if any_code else {}

@@ -31,7 +31,7 @@ FOLLOWING = {
 OUTSIDE = ("wandb", "ckpt_path", "weights_only")
 MACHINE = (
     "accelerator", "strategy", "devices", "num_nodes", "logger", "enable_progress_bar", "enable_model_summary",
-    "log_every_n_steps", "default_root_dir", "profiler", "benchmark", "limit_test_batches", "limit_predict_batches",
+    "log_every_n_steps", "default_root_dir", "profiler", "benchmark", "limit_predict_batches",
     "num_sanity_val_steps", "enable_autolog_hparams", "model_registry", "accumulate_grad_batches",
 )  # fmt: skip
 """Options of the trainer that cannot change a result, but for the effective batch, which is kept."""
@@ -146,15 +146,23 @@ def _without(values: Mapping[str, Any], names: tuple[str, ...]) -> dict[str, Any
 
 
 def _contents(value: Any) -> Any:
-    """With the checksum of a file, such as a tokenizer's or a map's, in place of its path."""
+    """With the checksum of a file or run, such as a tokenizer's or a map's, in place of its path."""
     if isinstance(value, Mapping):
         return {name: _contents(one) for name, one in value.items()}
     if isinstance(value, list):
         return [_contents(one) for one in value]
-    if isinstance(value, str) and "/" in value and Path(value).is_file():
-        with Path(value).open("rb") as file:
+    if isinstance(value, str) and (path := _file(value)):
+        with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     return value
+
+
+def _file(value: str) -> Path | None:
+    """The file that an option names, of a run its last checkpoint; None if it names none."""
+    run = Path(value) / "checkpoints" / "last.ckpt"
+    if run.is_file():
+        return run
+    return Path(value) if ("/" in value or Path(value).suffix) and Path(value).is_file() else None
 
 
 def _said(value: Any) -> Any:

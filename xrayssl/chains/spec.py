@@ -102,8 +102,8 @@ def asked(own: argparse.Namespace, words: Sequence[str]) -> Study:
         path.stem,
         made,
         _reference(own.reference or content.get("reference"), chosen, problems),
-        list(_either(own.seeds, content.get("seeds"), [0])),
-        list(_either(own.fractions, content.get("fractions"), [1.0])),
+        _several("seeds", own.seeds, content, [0], problems),
+        _several("fractions", own.fractions, content, [1.0], problems),
         _either(own.pretraining_seed, content.get("pretraining_seed"), None),
     )
     refuse([*problems, *_wrong_numbers(study), *_fractions_set(study)])
@@ -112,6 +112,16 @@ def asked(own: argparse.Namespace, words: Sequence[str]) -> Study:
 
 def _either(first: Any, second: Any, default: Any) -> Any:
     return next((value for value in (first, second) if value is not None), default)
+
+
+def _several(key: str, typed: list[Any] | None, content: Content, default: list[Any], problems: list[str]) -> list[Any]:
+    """What the command says, or else the study's list."""
+    value = _either(typed, content.get(key), default)
+    if isinstance(value, list):
+        return value
+    example = [value] if isinstance(value, int | float) else default
+    problems.append(f"`{key}` is a list, such as {example}, not {value!r}.")
+    return default
 
 
 def _study(path: Path, problems: list[str]) -> Content:

@@ -8,8 +8,10 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from xrayssl.comparison.effects import SEEDS
 from xrayssl.comparison.naming import DAGGER, metric_name
 from xrayssl.comparison.tables import Line, heading, lines, ranked, scope
+from xrayssl.study.report import PHANTOMS
 
 COLUMNS = (
     "recipe", "network", "fraction", "metric", "seeds", "scope", "selected_on", "value", "low", "high", "sd", "df",
@@ -56,7 +58,7 @@ def _ends(name: str, entry: dict[str, Any] | None) -> dict[str, Any]:
 def _tables(content: dict[str, Any]) -> Iterator[tuple[float, str, list[Line]]]:
     """Tables of the headline metric, the greatest amount of labels first, network by network."""
     for table in content["tables"]:
-        found = lines(content, table["network"], table["fraction"], content["headline"].split())
+        found = lines(content, table["network"], table["fraction"], [content["headline"]])
         if found:
             yield table["fraction"], table["network"], found
 
@@ -75,6 +77,20 @@ def _caption(content: dict[str, Any]) -> str:
     return f"{metric_name(content['headline'])} on {films}{against}"
 
 
+def method(content: dict[str, Any]) -> list[str]:
+    """How intervals were made; of a single seed each, the notes tell it."""
+    return [METHOD] if any(row["scope"] == SEEDS for row in content["recipes"]) else []
+
+
+def closing(content: dict[str, Any]) -> list[str]:
+    """Sentences below every table, wherever it goes."""
+    return [
+        *method(content),
+        *([f"Some data are phantoms.{PHANTOMS}"] if content["phantoms"] else []),
+        *content["notes"],
+    ]
+
+
 def as_text(content: dict[str, Any]) -> str:
     """For a terminal."""
     found = [_caption(content)]
@@ -84,7 +100,7 @@ def as_text(content: dict[str, Any]) -> str:
         found.append(f"\n{heading(content, fraction)}, {network}{_unranked(content, network, fraction)}")
         found += ["  " + "  ".join(word.ljust(width) for word, width in zip(row, widths, strict=True)).rstrip()
                   for row in cells]  # fmt: skip
-    found += ["", METHOD, *content["notes"]]
+    found += ["", *closing(content)]
     return "\n".join(found) + "\n"
 
 
@@ -98,7 +114,7 @@ def as_markdown(content: dict[str, Any]) -> str:
     for fraction, network, rows in _tables(content):
         found.append(f"\n{heading(content, fraction)}, `{network}`{_unranked(content, network, fraction)}\n")
         found += [_row(TITLES), _row(["---"] * len(TITLES)), *(_row([*map(_plain, _words(line))]) for line in rows)]
-    return "\n".join([*found, "", METHOD, *(f"\n{note}" for note in content["notes"])]) + "\n"
+    return "\n\n".join(["\n".join(found), *closing(content)]) + "\n"
 
 
 def _row(words: Sequence[str]) -> str:
@@ -117,7 +133,7 @@ def as_latex(content: dict[str, Any]) -> str:
     for fraction, network, rows in _tables(content):
         by_amount.setdefault(fraction, []).append((network, rows))
     for fraction, tables in by_amount.items():
-        caption = f"{_caption(content)}. {heading(content, fraction)}. {METHOD} {' '.join(content['notes'])}".strip()
+        caption = f"{_caption(content)}. {heading(content, fraction)}. {' '.join(closing(content))}"
         found += ["\\begin{table}", "\\centering", f"\\caption{{{tex(caption)}}}", "\\begin{tabular}{llllrr}",
                   "\\toprule", " & ".join(map(tex, TITLES)) + " \\\\"]  # fmt: skip
         for network, rows in tables:

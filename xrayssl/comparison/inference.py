@@ -72,7 +72,8 @@ def over_seeds(value_S: Floats, cloud_SR: Floats, patients: float = np.inf, leve
     variance = of_seeds + of_patients
     if variance < 1e-20:
         return Estimate(value)
-    df = variance**2 / (of_seeds**2 / (seeds - 1) + of_patients**2 / max(1.0, patients - 1))
+    unsure = of_seeds**2 / (seeds - 1) + of_patients**2 / max(1.0, patients - 1)
+    df = variance**2 / unsure if unsure else np.inf  # seeds alike, and a covariance that is taken as known
     error = variance**0.5
     half = float(stats.t.ppf((1 + level) / 2, df)) * error
     p = float(2 * stats.t.sf(abs(value) / error, df))

@@ -7,7 +7,7 @@ from typing import Any
 
 from xrayssl import __version__
 from xrayssl.comparison import plots
-from xrayssl.comparison.exports import METHOD
+from xrayssl.comparison.exports import method
 from xrayssl.comparison.naming import chance, figure, lower_is_better, metric_name, signed, span
 from xrayssl.comparison.script import SCRIPT
 from xrayssl.comparison.sheet import STYLE
@@ -17,7 +17,7 @@ from xrayssl.study.page import page
 from xrayssl.study.report import PHANTOMS
 from xrayssl.study.words import amount
 
-FEWER = "Means over seeds, with 95 % intervals over seeds and patients; the axis of labels is logarithmic."
+FEWER = "Means over seeds, with 95 % intervals; the axis of labels is logarithmic."
 CURVES = "Thin lines are seeds, thick ones their mean (vertical average). The dotted line is chance."
 SURE = 0.05
 NAMED = 3  # recipes in a sentence
@@ -268,7 +268,8 @@ def _full(line: Line) -> Markup:
 def footer(content: dict[str, Any]) -> Markup:
     """Where the page comes from."""
     how = content["interval"]
-    words = [METHOD, f"Covariances over patients: {how['resamples']:,} resamples of patients that all runs share.",
+    words = [*method(content),
+             f"Covariances over patients: {how['resamples']:,} resamples of patients that all runs share.",
              f"{metric_name(content['headline'])} is the declared metric; all others are secondary, and no p is "
              "adjusted for their number.", f"Written by xrayssl {__version__} on {content['written'][:10]}.",
              "The page is complete in itself and opens without a network."]  # fmt: skip
