@@ -75,6 +75,15 @@ def test_a_run_leaves_everything_in_its_folder(run):
     assert left >= wanted | {"checkpoints/last.ckpt", "checkpoints/best.ckpt"}
 
 
+def test_a_runs_record_names_the_group_that_it_was_given(tmp_path):
+    words = ["--trainer.fast_dev_run", "true", "--out", str(tmp_path / "r"), "--wandb.mode", "disabled"]
+    assert (
+        main(["fit", "--config", "demo_mae_chest", "--model.backbone", "test_vit", "--wandb.group", "ways", *words])
+        == 0
+    )
+    assert recorded(tmp_path / "r")["group"] == "ways"
+
+
 def test_the_saved_configuration_holds_overrides_and_nothing_that_comes_from_the_data(run):
     arguments = saved(run)["model"]["init_args"]
     assert arguments["optim"]["lr"] == 1e-3

@@ -64,6 +64,15 @@ def counted(names: Sequence[str]) -> list[str]:
     return list(taken)
 
 
+def json_or_nothing(path: Path) -> dict[str, Any]:
+    """The object in a JSON file; an empty one where there is no such file, or none that is whole."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
 def write_json(path: Path, content: dict[str, Any]) -> None:
     """Writes a JSON object; what JSON does not know, such as a path, as its text."""
     with appearing(path) as partial:

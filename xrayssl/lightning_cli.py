@@ -262,12 +262,12 @@ class XrayCLI(LightningCLI):
         return bool(getattr(self.model, "classes", None))
 
     def _known(self) -> dict[str, Any]:
-        request = self.request
         return {
-            "verb": request.verb,
-            "config": request.title,
-            "command": ["xrayssl", request.verb, *request.typed],
+            "verb": self.request.verb,
+            "config": self.request.title,
+            "command": ["xrayssl", self.request.verb, *self.request.typed],
             "resumed": self._get(self.config, "ckpt_path"),
+            "group": self._get(self.config, "wandb.group"),
             "seed": self._get(self.config, "seed_everything"),
             "data": {"corpora": getattr(self.datamodule, "corpora", None)},
         }

@@ -98,7 +98,7 @@ def test_one_stage_alone_is_trained_by_its_digits(tmp_path, performed, capsys):
     assert "no such stage" in capsys.readouterr().err
 
 
-def test_scripts_for_slurm_ask_for_the_same_stages_that_they_were_written_for(tmp_path, performed, capsys):
+def test_scripts_for_slurm_ask_for_the_same_stages_as_the_plan(tmp_path, performed, capsys, monkeypatch):
     config = written(tmp_path, RECIPES)
     words = ["chain", "--config", config, "--slurm", "jobs", "--sbatch", "--partition=gpu --ntasks-per-node=2"]
     assert main(words) == 0
@@ -107,8 +107,15 @@ def test_scripts_for_slurm_ask_for_the_same_stages_that_they_were_written_for(tm
     assert "#SBATCH --partition=gpu" in script and "--slurm" not in script.partition("cd ")[2]
     call = next(line for line in script.splitlines() if "-m xrayssl chain" in line)
     launcher = shlex.split(call)[shlex.split(call).index("--launcher") + 1]
+    monkeypatch.setattr(command.shutil, "which", lambda program: program)
     assert main(["chain", "--config", config, "--launcher", launcher]) == 0
     assert all(stage.key[:12] in script for stage in performed[0][0] if stage.parent is None)
+
+
+def test_a_launcher_that_is_not_there_is_refused_before_anything_is_written(tmp_path, performed, capsys):
+    assert main(["chain", "--config", written(tmp_path, RECIPES), "--launcher", "nonesuch --x"]) == 2
+    assert "there is no program nonesuch here" in capsys.readouterr().err
+    assert not (tmp_path / "runs").exists()
 
 
 def test_what_contradicts_itself_is_refused(tmp_path, performed, capsys):

@@ -9,6 +9,7 @@ from scipy import stats
 
 from xrayssl.comparison import tested
 from xrayssl.comparison.comparison import compare
+from xrayssl.comparison.page import sentences
 from xrayssl.comparison.selection import select
 from xrayssl.errors import UserError
 
@@ -87,6 +88,15 @@ def test_two_seeds_are_said_to_be_too_few_for_a_narrow_interval_to_mean_much(tmp
     notes = {count: " ".join(compared(study(tmp_path / str(count), RECIPES, seeds=range(count)))["notes"])
              for count in (2, 3)}  # fmt: skip
     assert "narrow by luck" in notes[2] and "narrow by luck" not in notes[3] and "wide" not in notes[2]
+
+
+def test_nothing_is_called_better_after_two_seeds(tmp_path):
+    """With p as small as with three, which is what calls it better there."""
+    content = compared(study(tmp_path, RECIPES))
+    sure = [one | {"p_holm": 0.001} for one in content["differences"]]
+    of = {count: [one | {"seeds": one["seeds"][:count]} for one in sure] for count in (2, 3)}
+    said = {count: " ".join(sentences(content | {"differences": of[count]})) for count in of}
+    assert "is better than" in said[3] and "is better than" not in said[2]
 
 
 def test_differences_are_over_the_seeds_that_both_recipes_have(tmp_path):

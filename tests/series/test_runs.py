@@ -162,6 +162,15 @@ def test_a_signal_is_passed_on_once_and_the_child_is_waited_for(number, status, 
     assert signal.getsignal(number) == before
 
 
+def test_a_training_that_the_kernel_kills_is_said_to_be(monkeypatch, tmp_path, capsys):
+    text = "import os; os.kill(os.getpid(), 9)"
+    real = processes.subprocess.Popen
+    monkeypatch.setattr(processes.subprocess, "Popen", lambda words, **how: real([words[0], "-c", text], **how))
+    with (tmp_path / "lock").open("w") as lock:
+        assert process(["fit"], lock.fileno()) == -9
+    assert "fit was killed by SIGKILL; for want of memory, as a rule." in capsys.readouterr().err
+
+
 def test_a_signal_that_the_child_survives_ends_the_series_all_the_same(monkeypatch, tmp_path):
     text = "import os, signal; signal.signal(15, signal.SIG_IGN); os.kill(os.getppid(), 15)"
     real = processes.subprocess.Popen

@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import os
 import shlex
+import shutil
 import sys
 from argparse import Namespace
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from itertools import pairwise
 from math import prod
 from pathlib import Path
 from typing import Any
 
-from xrayssl import rundir
 from xrayssl.data_request import Options
 from xrayssl.errors import UserError, noting, refuse
-from xrayssl.files import write_json
 from xrayssl.request import split_equals, take
 from xrayssl.train import speak
 
-RECORD = "study.json"
 USAGE = "--config NAME [--plan] [--seeds ...] [--fractions ...] [--recipes ...] [settings]"
 TEXT = """Trains a chain, in which every stage starts from the backbone of the one before it, or a study: several chains
 with their seeds and label fractions. What recipes share is trained once, and what is finished is not repeated; type the
@@ -128,6 +124,9 @@ def _contradictions(own: Namespace) -> list[str]:
     wrong = {
         "--measure goes with --plan.": own.measure and not own.plan,
         "--sbatch goes with --slurm.": bool(own.sbatch) and own.slurm is None,
+        f"--launcher: there is no program {next(iter(own.launcher), '')} here.": (
+            bool(own.launcher) and not own.slurm and shutil.which(own.launcher[0]) is None
+        ),
         "--plan, --only and --slurm each say what to do; give one.": (
             sum(map(bool, (own.plan, own.only, own.slurm))) > 1
         ),
@@ -166,14 +165,15 @@ def _plan(made: Any, store: Path, measure: bool) -> int:
 
 def _perform(made: Any, store: Path, own: Namespace, words: list[str]) -> int:
     """Trains the whole study, or writes the scripts that do so."""
+    from xrayssl.chains import record
     from xrayssl.chains.graph import unfinished
 
-    stages, folder = made.stages, _folder(made.study.title, own.out)
+    stages = made.stages
     _check_starts(made, unfinished(stages, store))
-    with _writing():
-        for stage in stages:
-            _record(made, stage, store)
-        write_json(folder / RECORD, _told(made, store, folder, words))
+    folder = record.place(made.study.title, own.out)
+    with record.writing():
+        record.beside(made, stages, store)
+        record.write(made, store, folder, words)
     after = f"xrayssl compare {folder}"
     if own.slurm:
         return _submitted(stages, store, own, words, after)
@@ -189,6 +189,8 @@ def _alone(made: Any, store: Path, own: Namespace, words: list[str]) -> int:
     Raises:
         UserError: If one is none of the study's.
     """
+    from xrayssl.chains import record
+
     known = {digits: [stage for stage in made.stages if stage.name.endswith(digits) or stage.key.startswith(digits)]
              for digits in own.only}  # fmt: skip
     refuse([f"--only {digits}: the study has {f'{len(found)} such stages' if found else 'no such stage'}; --plan names "
@@ -196,9 +198,8 @@ def _alone(made: Any, store: Path, own: Namespace, words: list[str]) -> int:
             if len(found) != 1])  # fmt: skip
     stages = [stage for stage in made.stages if [stage] in known.values()]
     _check_starts(made, stages)
-    with _writing():
-        for stage in stages:
-            _record(made, stage, store)
+    with record.writing():
+        record.beside(made, stages, store)
     return _trained(made, stages, store, own, words)
 
 
@@ -221,30 +222,6 @@ def _submitted(stages: Sequence[Any], store: Path, own: Namespace, words: list[s
     return 0
 
 
-@contextmanager
-def _writing() -> Iterator[None]:
-    """Within it, a folder that takes no files is the user's mistake."""
-    try:
-        yield
-    except OSError as error:
-        where = f"{error.filename}: it cannot be written ({error.strerror})"
-        raise UserError(f"{where}; name another folder with --stages or --out.") from None
-
-
-@_writing()
-def _folder(title: str, out: Path | None) -> Path:
-    """Folder of the study.
-
-    Raises:
-        UserError: If something else is in it.
-    """
-    if out is None or (out.expanduser() / RECORD).is_file():
-        folder = (out or Path("runs", "studies", title)).expanduser().absolute()
-        folder.mkdir(parents=True, exist_ok=True)
-        return folder
-    return rundir.claim(out.expanduser().absolute())
-
-
 def _check_starts(made: Any, stages: Sequence[Any]) -> None:
     """Fetches the weights of timm that are needed, before anything is trained.
 
@@ -263,37 +240,3 @@ def _check_starts(made: Any, stages: Sequence[Any]) -> None:
     if problems and without:
         problems.append(f"To go without timm's weights: --recipes {' '.join(without)}")
     refuse(problems)
-
-
-def _record(made: Any, stage: Any, store: Path) -> None:
-    """Keeps what determines a stage beside its folder; what is there already stays as it is."""
-    from xrayssl.chains.graph import record
-
-    path = store / f"{stage.name}.json"
-    if stage.key not in made.facts:  # adopted: it has its own
-        return
-    if not path.is_file():
-        write_json(path, record(made, stage))
-
-
-def _told(made: Any, store: Path, folder: Path, asked: list[str]) -> dict[str, Any]:
-    """The content of study.json."""
-    from xrayssl.chains.stage import lineage
-
-    study, others = made.study, {*made.adopted}
-    runs = []
-    for result in made.results:
-        stages = lineage(result.stage)
-        foreign = [stage.name for stage in stages if stage.key in others]
-        run = store / result.stage.name
-        runs.append({
-            "recipe": result.recipe,
-            "seed": result.seed,
-            "fraction": result.fraction,
-            "run": os.path.relpath(run, folder) if run.is_relative_to(folder) else str(run),
-            "stages": [stage.name for stage in stages],
-            **({"other_code": foreign} if foreign else {}),
-        })  # fmt: skip
-    return {"version": 1, "title": study.title, "reference": study.reference,
-            "pretraining_seed": study.pretraining_seed, "asked": asked, "stages": str(store), "runs": runs,
-            **rundir.surroundings()}  # fmt: skip

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import sys
 from argparse import Namespace
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from xrayssl.data_request import Options
 from xrayssl.errors import UserError, noting, refuse
-from xrayssl.files import appearing, appearing_folder, write_json
+from xrayssl.files import appearing, appearing_folder, json_or_nothing, write_json
 from xrayssl.request import split_equals
 from xrayssl.train import speak
 
@@ -106,10 +105,11 @@ def _write(classifier: Classifier, folder: Path, with_graph: bool) -> list[str]:
         far = onnx_graph.write(classifier.method, folder / GRAPH)
         told.append(f"{GRAPH}: under onnxruntime no probability is further away than {far:.1g}.")
     write_json(folder / CONFIG, config(classifier, found))
-    title, graph = _record(classifier).get("config") or classifier.run.name, GRAPH if with_graph else ""
+    record = json_or_nothing(classifier.run / "run.json")
+    title, graph = record.get("config") or classifier.run.name, GRAPH if with_graph else ""
     (folder / README).write_text(readme.readme(classifier, title, found, WEIGHTS, graph, CARD), encoding="utf-8")
     files = [name for name in (WEIGHTS, CONFIG, GRAPH, README) if (folder / name).is_file()]
-    (folder / CARD).write_text(card.card(classifier, _record(classifier), files), encoding="utf-8")
+    (folder / CARD).write_text(card.card(classifier, record, files), encoding="utf-8")
     return told
 
 
@@ -135,10 +135,3 @@ def config(classifier: Classifier, found: Plain | None) -> dict[str, Any]:
                     "operating": classifier.operating, "unit": "study" if classifier.of_studies else "film",
                     "selected_on": method.select_on},
     }  # fmt: skip
-
-
-def _record(classifier: Classifier) -> dict[str, Any]:
-    try:
-        return dict(json.loads((classifier.run / "run.json").read_text(encoding="utf-8")))
-    except (OSError, ValueError):
-        return {}

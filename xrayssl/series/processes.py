@@ -72,6 +72,9 @@ def process(words: Sequence[str], lock: int, launcher: Sequence[str] = ()) -> in
         for number in heard[:1]:  # came before there was anybody to pass it on to
             started[0].send_signal(number)
         status = started[0].wait()
+        if status < 0 and not heard and -status not in ENDED:
+            why = "; for want of memory, as a rule" if -status == signal.SIGKILL else ""
+            sys.stderr.write(f"xrayssl: {words[0]} was killed by {signal.Signals(-status).name}{why}.\n")
         return ENDED[heard[0]] if heard else ENDED.get(-status, status)  # type: ignore[call-overload]
 
 

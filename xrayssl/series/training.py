@@ -7,7 +7,6 @@ training that is recorded as finished (is tested), a test without figures (is re
 
 from __future__ import annotations
 
-import json
 import logging
 import shutil
 from collections.abc import Callable, Sequence
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from xrayssl.errors import UserError
+from xrayssl.files import json_or_nothing
 
 log = logging.getLogger(__name__)
 ASIDE = "interrupted"
@@ -95,10 +95,7 @@ def spell(duration: float) -> str:
 
 
 def _record(run: Path) -> dict[str, Any]:
-    try:
-        return dict(json.loads((run / "run.json").read_text(encoding="utf-8")))
-    except (OSError, ValueError):
-        return {}
+    return json_or_nothing(run / "run.json")
 
 
 def _fit(job: Job, folder: Path) -> list[str]:
