@@ -10,7 +10,6 @@ from phantoms import small
 from xrayssl import advice, recipes
 from xrayssl.backbone import Backbone
 from xrayssl.cli import main
-from xrayssl.lightning_cli import _reader
 
 SAME = {"model.backbone": "vit_small_patch16_224", "data.img_size": 224}
 
@@ -62,7 +61,7 @@ def test_the_demo_leads_to_the_demos_second_stage(tmp_path):
                                                    ("vit_small_patch32_224", "vit_small_patch32_224")])  # fmt: skip
 def test_who_predicts_codes_has_a_patch_for_each(tokenizer, reader):
     grid = Backbone(tokenizer, 64).grid_size
-    assert _reader(Backbone(tokenizer, 64)) == reader and Backbone(reader, 64).grid_size == grid
+    assert advice.reader(Backbone(tokenizer, 64)) == reader and Backbone(reader, 64).grid_size == grid
 
 
 def test_what_differs_from_the_configuration_is_told(tmp_path):

@@ -151,7 +151,8 @@ class Ending(Callback):
 
         def run() -> None:
             plain()
-            if not self._trained and not trainer.fast_dev_run:  # type: ignore[attr-defined]
+            searching = self not in trainer.callbacks  # type: ignore[attr-defined]  # Lightning's finders leave them out
+            if not self._trained and not searching and not trainer.fast_dev_run:  # type: ignore[attr-defined]
                 self._end(trainer)
 
         if stage == "fit":
