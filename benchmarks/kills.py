@@ -8,6 +8,9 @@ from random weights) over seeds, on a ViT of a quarter of a million weights; its
     by two processes at once.
 Compared are the bytes of every metrics.json, the predictions, and the backbones that stages hand on.
 
+With --quick all of these are forked from this process, which has imported everything, instead of begun as commands: a
+command takes longer to begin than such a training takes. The leader, the locks and what is killed are the same.
+
 What counts, in the last line:
     kills          kill -9 that hit a process at work.
     identical      whether the disturbed study, and that of two processes, have the figures, predictions and backbones
@@ -31,11 +34,13 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-FILMS, SIDE = 96, 64
+QUICK = "--quick" in sys.argv
+FILMS, SIDE = (48 if QUICK else 96), 64
 DATA = """data:
   class_path: KIND
   init_args: {img_size: 32, batch_size: 8, num_workers: 0, corpora: {phantom: {body: BODY, films: FILMS, size: SIDE}}}
@@ -82,20 +87,83 @@ def launcher(folder: Path) -> list[str]:
     return [str(program)]
 
 
-def lead(folder: Path, store: Path, seeds: int) -> int:
+def lead(folder: Path, store: Path, seeds: int, launch: Any = None) -> int:
     """What `xrayssl chain` does."""
     from xrayssl.chains.perform import perform
     from xrayssl.train import speak
 
     speak()
-    return perform(study(folder, seeds), store, [str(folder / "launcher")])
+    return perform(study(folder, seeds), store, [str(folder / "launcher")], launch=launch)
 
 
-def begin(folder: Path, store: Path, seeds: int) -> subprocess.Popen[bytes]:
+class Forked:
+    """A process that goes on from here with a function, which returns its exit status.
+
+    Args:
+        work: The function.
+    """
+
+    def __init__(self, work: Callable[[], int]) -> None:
+        self.status: int | None = None
+        self.pid = os.fork()
+        if self.pid == 0:
+            status = 1
+            try:
+                status = work()
+            finally:
+                os._exit(status)
+
+    def wait(self, timeout: float | None = None) -> int:
+        """As that of `subprocess.Popen`."""
+        last = time.monotonic() + (timeout or 3600.0)
+        while self.status is None:
+            ended, status = os.waitpid(self.pid, os.WNOHANG)
+            self.status = os.waitstatus_to_exitcode(status) if ended else None
+            if self.status is None and time.monotonic() > last:
+                raise subprocess.TimeoutExpired("fork", timeout or 0.0)
+            time.sleep(0.02)
+        return self.status
+
+    def terminate(self) -> None:
+        """Likewise."""
+        os.kill(self.pid, signal.SIGTERM)
+
+
+def command_here(words: Sequence[str], lock: int) -> int:
+    """`xrayssl` with these words in a fork, which holds the lock as a command would, and is written down alike."""
+    from xrayssl.cli import main as xrayssl
+
+    def work() -> int:
+        os.setpgid(0, 0)
+        os.dup2(lock, 0)
+        return int(xrayssl(list(words)) or 0)
+
+    with open(os.environ["STARTED"], "a", encoding="utf-8") as started:
+        started.write(f"{words[0]} {' '.join(words)}\n")
+    return Forked(work).wait()
+
+
+def forked(folder: Path, store: Path, seeds: int, environment: dict[str, str]) -> Forked:
+    """A leader that is forked, and forks."""
+
+    def work() -> int:
+        os.setsid()
+        os.environ.update(environment)
+        output = os.open(folder / "output.txt", os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+        os.dup2(output, 1)
+        os.dup2(output, 2)
+        return lead(folder, store, seeds, command_here)
+
+    return Forked(work)
+
+
+def begin(folder: Path, store: Path, seeds: int) -> Any:
     """Starts such a process, in a session of its own, by which what it starts is found."""
     store.mkdir(exist_ok=True)
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "XDG_CACHE_HOME": str(folder / "cache"),
                    "STARTED": str(store / "started.txt")}  # fmt: skip
+    if QUICK:
+        return forked(folder, store, seeds, environment)
     environment["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parents[1]), environment.get("PYTHONPATH", "")])
     command = [sys.executable, __file__, "--lead", str(folder), "--store", str(store), "--seeds", str(seeds)]
     with (folder / "output.txt").open("ab") as output:
@@ -153,7 +221,7 @@ def disturbed(folder: Path, store: Path, seeds: int, kills: int, longest: float)
     return {**spent, "begun_anew": again}
 
 
-def wait(process: subprocess.Popen[bytes], seconds: float) -> None:
+def wait(process: Any, seconds: float) -> None:
     """Gives a leader time to notice, and ends it."""
     try:
         process.wait(seconds)
@@ -194,6 +262,13 @@ def starts(store: Path) -> Counter[str]:
     return Counter(Path(line.split()[-1]).name for line in lines if line.startswith("fit "))
 
 
+def preload() -> None:
+    """Imports what every command does, so that forks begin at once."""
+    import xrayssl.comparison.command
+    import xrayssl.lightning_cli
+    import xrayssl.train  # noqa: F401
+
+
 def measure(folder: Path, seeds: int, kills: int, epochs: int, longest: float) -> dict[str, Any]:
     """Runs the three, and compares."""
     write_configs(folder, epochs)
@@ -222,7 +297,7 @@ def measure(folder: Path, seeds: int, kills: int, epochs: int, longest: float) -
 def main() -> int:
     """Runs, and prints a JSON object last."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="4 kills, one seed")
+    parser.add_argument("--quick", action="store_true", help="2 kills, one seed, forks")
     parser.add_argument("--kills", type=int, default=30)
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--epochs", type=int, default=30)
@@ -232,9 +307,11 @@ def main() -> int:
     wanted = parser.parse_args()
     if wanted.lead:
         return lead(wanted.lead, wanted.store, wanted.seeds)
-    kills, seeds = (4, 1) if wanted.quick else (wanted.kills, wanted.seeds)
+    kills, seeds, epochs = (2, 1, 4) if wanted.quick else (wanted.kills, wanted.seeds, wanted.epochs)
+    if wanted.quick:
+        preload()
     with tempfile.TemporaryDirectory(prefix="kills-") as folder:
-        found = measure(Path(folder), seeds, kills, wanted.epochs, wanted.longest)
+        found = measure(Path(folder), seeds, kills, epochs, wanted.longest)
     for name, count in found["starts"].items():
         sys.stdout.write(f"{name}: {count} starts\n")
     sys.stdout.write(json.dumps(found) + "\n")
