@@ -44,6 +44,24 @@ def test_devices_times_accumulation_times_batch_is_what_counts(made):
     assert accumulated == key(made, data__batch_size=4, trainer__devices=2) == key(made)
 
 
+@pytest.mark.parametrize(("network", "method", "meets"), [("test_vit", "Finetune", False), ("resnet18", "Finetune", True),
+                                                        ("test_vit", "MAEPretrain", False), ("test_vit", "MoCo", True)])  # fmt: skip
+def test_films_meet_in_batch_norms_and_where_they_are_compared(network, method, meets):
+    from xrayssl import methods
+
+    labels = {"classes": ["a", "b"], "task": "multiclass"} if method == "Finetune" else {}
+    assert kind.meeting(getattr(methods, method)(backbone=network, img_size=96, **labels)) == meets
+
+
+def test_where_films_meet_it_counts_how_many_are_together(made):
+    def facts(batch, accumulated):
+        config = {**made.config, "trainer": {**made.config["trainer"], "accumulate_grad_batches": accumulated},
+                  "data": {"init_args": {**made.config["data"]["init_args"], "batch_size": batch}}}  # fmt: skip
+        return identity.determining(config, made.identity, None, meeting=True)
+
+    assert identity.key(facts(8, 1)) != identity.key(facts(4, 2)) and facts(8, 1)["batch"] == facts(4, 2)["batch"]
+
+
 def test_a_watching_callback_changes_nothing_and_another_does(made):
     watching = [{"class_path": "xrayssl.callbacks.Reconstructions", "init_args": {"every": 2}}]
     other = [{"class_path": "mine.Callback", "init_args": {}}]

@@ -1,10 +1,12 @@
 import json
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 from chains_of import chain, own, written
 from PIL import Image
+from tokenizers import untrained
 
 from xrayssl.chains import graph, leaks, spec
 from xrayssl.cli import main
@@ -119,3 +121,15 @@ def test_a_start_that_tells_nothing_of_its_films_is_said(tmp_path, caplog):
     file = handoff.save(Backbone("test_vit", 32), tmp_path / "far" / "off" / "b.safetensors", method="x")
     built(tmp_path, {"a": chain("tune", start=str(file))})
     assert "is not known here" in caplog.text
+
+
+def test_the_run_that_trained_a_tokenizer_is_looked_at_too(tmp_path):
+    words = ["--data.corpora", json.dumps({"folder": films(tmp_path / "films")})]
+    written(tmp_path, {"a": ["tune"]})
+    run = str(tmp_path / "run")
+    assert main(["fit", "--config", str(tmp_path / "turn.yaml"), "--out", run, *words, "--data.split_seed", "3"]) == 0
+    untrained(str(Path(run) / "checkpoints" / "codes.ckpt"))
+    codes = {"model.target": "tokens", "model.tokenizer": f"{run}/checkpoints/codes.ckpt",
+             "model.backbone": "vit_tiny_patch16_224"}  # fmt: skip
+    told = refused(tmp_path, {"a": chain(("mae", codes), ("tune", {"model.backbone": "vit_tiny_patch16_224"}))}, words)
+    assert len(told) == 1 and f"{run} learns from" in told[0]

@@ -64,6 +64,12 @@ def test_seeds_and_fractions_that_are_no_lists_are_told_with_what_to_write(tmp_p
         "`seeds` is a list, such as [3], not 3.", "`fractions` is a list, such as [0.5], not 0.5."]  # fmt: skip
 
 
+def test_a_key_that_is_given_twice_is_refused(tmp_path):
+    config = written(tmp_path, SHARED)
+    (tmp_path / "study.yaml").write_text("seeds: [0]\n" + (tmp_path / "study.yaml").read_text() + "seeds: [1]\n")
+    assert "the key 'seeds' is given twice" in refused(config)[0]
+
+
 def test_a_setting_for_a_configuration_outside_the_study_is_refused(tmp_path):
     assert "turn.model.ema: this is for no stage" in refused(written(tmp_path, SHARED), ["--turn.model.ema", "0.9"])[0]
 

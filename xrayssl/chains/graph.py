@@ -173,7 +173,8 @@ class _Builder:
         one, share = self.kinds[recipe.name, before], fraction if last else 1.0
         drawn = {"fraction": float(share), "subset_seed": seed} if last else {}
         facts = identity.determining(_with(one.config, seed, drawn), one.identity,
-                                     parent.key if parent else _start(start, one), self.processes)  # fmt: skip
+                                     parent.key if parent else _start(start, one), self.processes,
+                                     one.meeting)  # fmt: skip
         key = self._known(identity.key(facts), facts, one)
         words = ["--seed_everything", str(seed), *(w for name, value in drawn.items() for w in (f"--data.{name}",
                  repr(value)))]  # fmt: skip

@@ -51,7 +51,9 @@ def without_code(facts: Mapping[str, Any]) -> str:
     return key({name: value for name, value in facts.items() if name != "code"})
 
 
-def determining(config: Mapping[str, Any], films: Mapping[str, Any], start: Any, processes: int = 1) -> dict[str, Any]:
+def determining(
+    config: Mapping[str, Any], films: Mapping[str, Any], start: Any, processes: int = 1, meeting: bool = False
+) -> dict[str, Any]:
     """All that determines a training, as plain values.
 
     Args:
@@ -59,6 +61,8 @@ def determining(config: Mapping[str, Any], films: Mapping[str, Any], start: Any,
         films: The checksum of their table, and how the stores were made; see `films`.
         start: None; the parent's key; or what tells a file or timm's weights from others.
         processes: That share a batch where the configuration leaves their number to the machine.
+        meeting: Whether films that are together in a forward pass change each other's results, as in batch norms: how
+            the batch is dealt to devices and accumulated then counts, too.
     """
     data, trainer = dict(config["data"]["init_args"]), dict(config["trainer"])
     batch = data["batch_size"] * (trainer.get("accumulate_grad_batches") or 1) * world(trainer, processes)
@@ -71,7 +75,8 @@ def determining(config: Mapping[str, Any], films: Mapping[str, Any], start: Any,
         "model": {**config["model"], "init_args": _contents(_without(config["model"]["init_args"], ("init_from",)))},
         "trainer": {**_without(trainer, MACHINE), "callbacks": callbacks},
     }
-    return {"version": VERSION, "config": _said(kept), "batch": batch, "films": dict(films), "start": start,
+    together = {"together": data["batch_size"]} if meeting else {}
+    return {"version": VERSION, "config": _said(kept), "batch": batch, **together, "films": dict(films), "start": start,
             "code": code_version()}  # fmt: skip
 
 

@@ -14,6 +14,8 @@ from xrayssl.errors import UserError, sentences
 
 CORPORA = "data.corpora."
 TIMM = "timm"
+ALONE = ("MAEPretrain", "DVAE", "RotationProxy", "RelativePatch", "Jigsaw", "Finetune")
+"""Methods that look at each film by itself."""
 FOREVER = 1000
 """Epochs of Lightning where nobody says how many."""
 
@@ -34,6 +36,7 @@ class Kind:
         in_chans: Channels of a film.
         labelled: Whether it learns from labels, and is tested.
         start: SHA-256 of the file it starts from, if it starts from one.
+        meeting: Whether films of a forward pass change each other's results.
     """
 
     step: Step
@@ -47,6 +50,7 @@ class Kind:
     in_chans: int
     labelled: bool
     start: str | None = None
+    meeting: bool = False
 
     @property
     def img_size(self) -> Any:
@@ -119,7 +123,19 @@ def rehearsed(step: Step, start: str | None) -> Kind:
         backbone.in_chans,
         bool(getattr(made.method, "classes", None)),
         made.method.parents[-1]["sha256"] if file else None,
+        meeting(made.method),
     )
+
+
+def meeting(method: Any) -> bool:
+    """Whether films of a forward pass change each other's results: by batch norms, or because the method compares them.
+
+    Args:
+        method: Of ours, or anybody's, of which the worst is assumed.
+    """
+    from torch.nn.modules.batchnorm import _BatchNorm
+
+    return type(method).__name__ not in ALONE or any(isinstance(part, _BatchNorm) for part in method.modules())
 
 
 def _anchored(value: str) -> str:

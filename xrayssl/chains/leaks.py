@@ -1,15 +1,16 @@
 """Leaks along a chain: films that a stage is judged by, and that a stage before it learned from.
 
 Who is compared: the validation and test films of every labelled stage with the training films of all stages that it
-comes from, back to the run that the chain starts from, if it is one. A film is the same by its corpus and patient, by
-its name within a corpus, by its path, or by the checksum of its file where stores have it. Folders and tables have no
-names of patients that hold elsewhere: those of two of them are compared only if they lie in the same place.
+comes from, back to the run that the chain starts from, if it is one, and to that which trained a stage's tokenizer. A
+film is the same by its corpus and patient, by its name within a corpus, by its path, or by the checksum of its file
+where stores have it. Folders and tables have no names of patients that hold elsewhere: those of two of them are
+compared only if they lie in the same place.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -50,7 +51,7 @@ def found(study: Study, kinds: Mapping[tuple[str, int], Kind]) -> list[Leak]:
     """
     pairs: dict[tuple[int, int], tuple[Kind, Kind]] = {}
     for recipe in study.recipes:
-        chain = [*_before(recipe), *(kinds[recipe.name, number] for number in range(len(recipe.steps)))]
+        chain = [*_before(recipe), *_whole(recipe, [kinds[recipe.name, number] for number in range(len(recipe.steps))])]
         for place, judged in enumerate(chain):
             for earlier in chain[:place] if judged.labelled else ():
                 pairs[id(earlier), id(judged)] = earlier, judged
@@ -123,9 +124,20 @@ def _said(value: Any) -> str:
     return "null" if value is None else str(value)
 
 
+def _whole(recipe: Recipe, kinds: Sequence[Kind]) -> Iterator[Kind]:
+    """The stages of a chain, each after the run whose tokenizer it predicts the codes of, if it does."""
+    for one in kinds:
+        yield from _behind(one.config["model"]["init_args"].get("tokenizer"), recipe)
+        yield one
+
+
 def _before(recipe: Recipe) -> Iterator[Kind]:
-    """The runs behind the file that a chain starts from, as far as their folders are there."""
-    start: str | None = recipe.start if recipe.start != TIMM else None
+    """The runs behind the file that a chain starts from."""
+    return _behind(recipe.start if recipe.start != TIMM else None, recipe)
+
+
+def _behind(start: str | None, recipe: Recipe) -> Iterator[Kind]:
+    """The runs that a run or file comes from, its own first, as far as their folders are there."""
     while start:
         run = next((one for one in (Path(start), *Path(start).parents[:2]) if (one / "config.yaml").is_file()), None)
         if run is None:

@@ -138,9 +138,21 @@ def _study(path: Path, problems: list[str]) -> Content:
     return content
 
 
+class _EachOnce(yaml.SafeLoader):
+    """Refuses a key that is given twice, of which YAML keeps the last and says nothing."""
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+        """As the parent does."""
+        keys = [key.value for key, _ in node.value]
+        for key in keys:
+            if keys.count(key) > 1:
+                raise yaml.YAMLError(f"the key {key!r} is given twice, {str(node.start_mark).strip()}")
+        return super().construct_mapping(node, deep)
+
+
 def _mapping(path: Path) -> Content:
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = yaml.load(path.read_text(encoding="utf-8"), _EachOnce)
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         reason = " ".join(str(error).split())
         raise UserError(f"{path}: this is not YAML that can be read ({reason}).") from None
