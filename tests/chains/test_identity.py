@@ -44,8 +44,11 @@ def test_devices_times_accumulation_times_batch_is_what_counts(made):
     assert accumulated == key(made, data__batch_size=4, trainer__devices=2) == key(made)
 
 
-@pytest.mark.parametrize(("network", "method", "meets"), [("test_vit", "Finetune", False), ("resnet18", "Finetune", True),
-                                                        ("test_vit", "MAEPretrain", False), ("test_vit", "MoCo", True)])  # fmt: skip
+MEETING = [("test_vit", "Finetune", False), ("resnet18", "Finetune", True), ("test_vit", "MAEPretrain", False),
+           ("test_vit", "MoCo", True)]  # fmt: skip
+
+
+@pytest.mark.parametrize(("network", "method", "meets"), MEETING)
 def test_films_meet_in_batch_norms_and_where_they_are_compared(network, method, meets):
     from xrayssl import methods
 
