@@ -106,6 +106,11 @@ def test_differences_are_over_the_seeds_that_both_recipes_have(tmp_path):
     assert any("Missing: mae, seed 1 (not trained)" in note for note in content["notes"])
 
 
+def test_recipes_that_lack_the_same_are_told_in_one_sentence(tmp_path):
+    content = compared(study(tmp_path, RECIPES, untrained=[("mae", 1), ("other", 1)]))
+    assert [note[:41] for note in content["notes"] if "Missing" in note] == ["Missing: mae and other, seed 1 (not train"]
+
+
 def test_a_shared_pretraining_is_said(tmp_path, folder):
     content = compared(study(tmp_path / "s", {"mae": 1.0}, pretraining_seed=7))
     assert any("share one pretraining (seed 7)" in note for note in content["notes"])

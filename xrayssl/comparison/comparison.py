@@ -141,21 +141,28 @@ def notes(content: dict[str, Any], selection: Selection) -> Iterator[str]:
 
 def _absent(content: dict[str, Any]) -> Iterator[str]:
     """What is missing, by recipe, and where the reference is."""
-    places: dict[tuple[str, str], list[tuple[float, int]]] = {}
-    kind, several = content["amount"], len(content["fractions"]) > 1
+    lost: dict[tuple[str, str], list[tuple[float, int]]] = {}
     for one in content["missing"]:
         on = f" on {one['network']}" if one["network"] and len(content["networks"]) > 1 else ""
-        places.setdefault((f"{one['recipe']}{on}", one["why"]), []).append((one["fraction"], one["seed"]))
-    for (which, why), lost in places.items():
-        amounts = [amount_words(amount, kind) for amount in sorted({amount for amount, _ in lost}, reverse=True)]
-        seeds = ", ".join(map(str, sorted({seed for _, seed in lost})))
-        at = f" at {', '.join(amounts)}" if several else ""
-        yield f"Missing: {which}, seed {seeds}{at} ({why}). Differences are over the seeds that both recipes have."
+        lost.setdefault((f"{one['recipe']}{on}", one["why"]), []).append((one["fraction"], one["seed"]))
+    alike: dict[tuple[str, str], list[str]] = {}
+    for (which, why), places in lost.items():
+        alike.setdefault((_where(content, places), why), []).append(which)
+    for (where, why), names in alike.items():
+        yield f"Missing: {' and '.join(names)}, {where} ({why}). Differences are over the seeds that both recipes have."
     there = {(row["network"], row["fraction"]) for row in content["recipes"] if row["recipe"] == content["reference"]}
     for table in content["tables"]:
         if content["reference"] and (table["network"], table["fraction"]) not in there:
             yield (f"{content['reference']} is not there on {table['network']} at "
-                   f"{amount_words(table['fraction'], kind)}: no differences.")  # fmt: skip
+                   f"{amount_words(table['fraction'], content['amount'])}: no differences.")  # fmt: skip
+
+
+def _where(content: dict[str, Any], places: list[tuple[float, int]]) -> str:
+    """Seeds and amounts of labels in words."""
+    amounts = sorted({amount for amount, _ in places}, reverse=True)
+    words = ", ".join(amount_words(one, content["amount"]) for one in amounts)
+    seeds = ", ".join(map(str, sorted({seed for _, seed in places})))
+    return f"seed {seeds} at {words}" if len(content["fractions"]) > 1 else f"seed {seeds}"
 
 
 def _names(rows: Iterator[dict[str, Any]]) -> str:
