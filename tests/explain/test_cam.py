@@ -3,29 +3,17 @@ import copy
 import numpy as np
 import pytest
 import torch
-from pytorch_grad_cam import GradCAM
+from explainable import films, network
+from pytorch_grad_cam import GradCAM, GradCAMPlusPlus, HiResCAM
 from pytorch_grad_cam.utils.image import scale_cam_image
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 from torch import nn
 
-from xrayssl.explain.cam import maps
-from xrayssl.methods import Finetune
+from xrayssl.explain.cam import grad_cam, grad_cam_plus_plus, hires_cam, maps
 
 NETWORKS = [
     "resnet18", "densenet121", "convnext_atto", "test_vit", "vit_tiny_patch16_224", "swin_tiny_patch4_window7_224"
 ]  # fmt: skip
-
-
-def network(backbone="resnet18", size=64, **kwargs):
-    torch.manual_seed(0)
-    method = Finetune(classes=["a", "b", "c"], task="multilabel", backbone=backbone, img_size=size, **kwargs)
-    nn.init.normal_(method.head.linear.weight, std=0.5)
-    return method.eval()
-
-
-def films(count=3, size=64):
-    height, width = (size, size) if isinstance(size, int) else size
-    return torch.randn(count, 1, height, width, generator=torch.Generator().manual_seed(1))
 
 
 def explained(method, image=None, classes=(0, 2)):
@@ -56,11 +44,62 @@ def test_after_its_normalisation_it_is_the_map_of_pytorch_grad_cam(backbone, siz
     size = size if "14" in backbone else tuple(64 * side // 56 for side in size)
     method, image = network(backbone, size), films(2, size)
     found, _ = explained(method, image, [1])
-    library = GradCAM(model=(twin := copy.deepcopy(method)), target_layers=[twin.backbone.grid])
-    theirs = library(image, targets=[ClassifierOutputTarget(1)] * 2)
+    theirs = by_library(GradCAM, method, image)
+    np.testing.assert_allclose(scaled(found[:, 0], size), theirs, atol=1e-4)
+
+
+def by_library(kind, method, image):
+    library = kind(model=(twin := copy.deepcopy(method)), target_layers=[twin.backbone.grid])
+    theirs = library(image, targets=[ClassifierOutputTarget(1)] * len(image))
     library.activations_and_grads.release()
-    ours = scale_cam_image(scale_cam_image(found[:, 0].numpy(), size[::-1]))
-    np.testing.assert_allclose(ours, theirs, atol=1e-4)
+    return theirs
+
+
+def scaled(map_Bhw, size):
+    """As the library scales maps."""
+    return scale_cam_image(scale_cam_image(map_Bhw.numpy(), size[::-1]))
+
+
+class Saturated(nn.Module):
+    """Pooling whose gradient is another in every place."""
+
+    def forward(self, grid_BDhw):
+        return grid_BDhw.tanh().mean(dim=(2, 3))
+
+
+LIBRARY = [(grad_cam, GradCAM), (grad_cam_plus_plus, GradCAMPlusPlus), (hires_cam, HiResCAM)]
+
+
+@pytest.mark.parametrize("scale", [1.0, 0.01])  # gradients far above and below the epsilon of Grad-CAM++
+@pytest.mark.parametrize(("weigh", "theirs"), LIBRARY)
+@pytest.mark.parametrize("backbone", ["resnet18", "test_vit"])
+def test_where_gradients_differ_between_places_every_kind_is_that_of_pytorch_grad_cam(backbone, weigh, theirs, scale):
+    method, image = network(backbone, (96, 128)), films(2, (96, 128))
+    method.head.pool = Saturated()
+    method.head.linear.weight.data *= scale
+    found, _ = maps(method, method.backbone.grid, image, [1], weigh)
+    assert found.flatten(2).std(dim=2).min() > 0
+    np.testing.assert_allclose(scaled(found[:, 0], (96, 128)), by_library(theirs, method, image), atol=1e-4)
+
+
+def test_the_kinds_differ_where_gradients_do_and_with_mean_pooling_hires_cam_is_grad_cam():
+    linear, curved = network("test_vit"), network("test_vit")
+    curved.head.pool = Saturated()
+    for method, alike in ((linear, True), (curved, False)):
+        one, other = (maps(method, method.backbone.grid, films(), [0], weigh)[0] for weigh in (grad_cam, hires_cam))
+        assert torch.allclose(one, other, atol=1e-5 * float(one.max())) is alike
+
+
+def test_grad_cam_plus_plus_is_equation_19_where_gradients_are_large():
+    torch.manual_seed(0)
+    activation, gradient = torch.rand(2, 5, 3, 4) + 0.1, torch.randn(2, 5, 3, 4)
+    expected = torch.zeros(2, 3, 4)
+    for film in range(2):
+        for feature in range(5):
+            a, g = activation[film, feature], gradient[film, feature]
+            alpha = g**2 / (2 * g**2 + a.sum() * g**3)
+            expected[film] += (alpha * g.clamp(min=0)).sum() * a
+    torch.testing.assert_close(grad_cam_plus_plus(activation, gradient), expected.clamp(min=0), rtol=1e-3, atol=1e-4)
 
 
 def test_a_head_that_is_not_linear_is_explained_by_its_gradient():
@@ -161,3 +200,9 @@ def test_another_layer_may_be_named():
     found, _ = maps(method, method.backbone.network.layer3, films(), [1])
     torch.testing.assert_close(found[:, 0], expected)
     assert found.shape == (3, 1, 4, 4) and found.max() > 0
+
+
+def test_a_layer_whose_channels_come_last_is_refused_rather_than_taken_for_a_map():
+    method = network("swin_tiny_patch4_window7_224")
+    with pytest.raises(ValueError, match=r"\(3, 2, 2, 768\), not a map \(B, D, h, w\) of films of 64 x 64 px"):
+        maps(method, method.backbone.network.layers[-1], films(), [0])

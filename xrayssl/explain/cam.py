@@ -8,16 +8,15 @@ the map is that of Zhou et al. 2016 (arXiv:1512.04150).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
-from xrayssl.callbacks.frozen import evaluating
+from xrayssl.explain.passes import Cut, explaining, hooked
 
 Weigh = Callable[[Tensor, Tensor], Tensor]
+EPSILON = 1e-6
+"""In the denominator of Grad-CAM++, as pytorch-grad-cam has it."""
 
 
 def grad_cam(activation_BDhw: Tensor, gradient_BDhw: Tensor) -> Tensor:
@@ -31,14 +30,45 @@ def grad_cam(activation_BDhw: Tensor, gradient_BDhw: Tensor) -> Tensor:
     return (weight_BD11 * activation_BDhw).sum(dim=1).relu()
 
 
+def grad_cam_plus_plus(activation_BDhw: Tensor, gradient_BDhw: Tensor) -> Tensor:
+    """Each feature weighed by the sum of its positive gradients, each times a share that is less where it acts in many
+    places; summed, without what is negative (Chattopadhay et al. 2018, arXiv:1710.11063, equation 19).
+
+    The paper explains exp(logit), which multiplies a film's map by a constant that is left out here. As in
+    pytorch-grad-cam, whose maps these are, the denominator has `EPSILON`: gradients below about 1e-3, as of a grid of
+    many cells, weigh less than in the paper. The paper's features are 0 or more; of signed ones, as those of a ViT or
+    Swin, it favours what is low (a denominator may come near 0, too): of an untrained Swin nine maps in ten are empty.
+
+    Returns:
+        map_Bhw, in no unit.
+    """
+    total_BD11 = activation_BDhw.sum(dim=(2, 3), keepdim=True)
+    square_BDhw = gradient_BDhw**2
+    share_BDhw = square_BDhw / (2 * square_BDhw + total_BD11 * gradient_BDhw**3 + EPSILON)
+    weight_BD11 = (share_BDhw * gradient_BDhw.relu()).sum(dim=(2, 3), keepdim=True)
+    return (weight_BD11 * activation_BDhw).sum(dim=1).relu()
+
+
+def hires_cam(activation_BDhw: Tensor, gradient_BDhw: Tensor) -> Tensor:
+    """Each feature weighed by its gradient in the same place, summed, without what is negative (HiResCAM, Draelos &
+    Carin 2020, arXiv:2011.08891).
+
+    Where every place is normalised right after the layer, as attentive pooling does, the sum is 0 up to rounding: by
+    Euler's theorem, as the scale of a place has no effect.
+
+    Returns:
+        map_Bhw, in units of the logit; over a grid with mean pooling and a linear head that of `grad_cam`.
+    """
+    return (gradient_BDhw * activation_BDhw).sum(dim=1).relu()
+
+
 def maps(
     model: nn.Module, layer: nn.Module, image_BCHW: Tensor, classes: Sequence[int], weigh: Weigh = grad_cam
 ) -> tuple[Tensor, Tensor]:
     """Maps of films for some outputs, in float32 and in evaluation, whatever the model's state and the caller's.
 
-    The model may be frozen, compiled, in training, in bfloat16, and the caller under `no_grad`, `inference_mode` or
-    autocast. Gradients reach no further than the layer: no parameter's is touched, and mode, hooks and random state
-    are afterwards what they were.
+    See `passes.explaining` for what may be and what stays. Gradients reach no further than the layer, so that the time
+    is that of one forward pass, with many classes, too, where little stands on the layer.
 
     Args:
         model: From normalised films to logits (B, N).
@@ -51,63 +81,14 @@ def maps(
         map_BKhw, raw: neither scaled nor resized; and the logits (B, K) that it explains.
 
     Raises:
-        ValueError: If the layer is not called once, or its output is no map.
+        ValueError: If the layer is not called once, or its output is no map of the films.
     """
-    cut = _Cut()
-    with explaining(model, image_BCHW), _watched(layer, cut):
-        image_BCHW = image_BCHW.clone() if image_BCHW.is_inference() else image_BCHW
-        logit_BN = functional_call(model, _tensors(model), (image_BCHW.detach().float(),))
-        if len(cut.leaves) != 1:
-            raise ValueError(f"The layer was called {len(cut.leaves)} times in a pass; name one that is called once.")
-        found = [weigh(cut.leaves[0].detach(), gradient) for gradient in _gradients(logit_BN, cut.leaves[0], classes)]
+    cut = Cut(image_BCHW)
+    with explaining(model, image_BCHW) as logits, hooked(layer, cut):
+        logit_BN = logits(image_BCHW)
+        leaf_BDhw = cut.leaf
+        found = [weigh(leaf_BDhw.detach(), gradient) for gradient in _gradients(logit_BN, leaf_BDhw, classes)]
     return torch.stack(found, dim=1), logit_BN.detach()[:, list(classes)]
-
-
-@contextmanager
-def explaining(model: nn.Module, image_BCHW: Tensor) -> Iterator[None]:
-    """Within it the model is in evaluation and uncompiled, and gradients are taken in full precision."""
-    compiled = {part: part._compiled_call_impl for part in model.modules() if part._compiled_call_impl is not None}
-    with ExitStack() as stack:
-        stack.enter_context(torch.inference_mode(False))
-        stack.enter_context(torch.enable_grad())
-        stack.enter_context(torch.autocast(image_BCHW.device.type, enabled=False))
-        stack.enter_context(evaluating(model))
-        try:
-            for part in compiled:
-                part._compiled_call_impl = None
-            yield
-        finally:
-            for part, call in compiled.items():
-                part._compiled_call_impl = call
-
-
-class _Cut:
-    """A hook that cuts a layer's output off from what made it, and keeps it: the leaf that gradients are taken for."""
-
-    def __init__(self) -> None:
-        self.leaves: list[Tensor] = []
-
-    def __call__(self, layer: nn.Module, inputs: Any, output: Any) -> Tensor:
-        if not isinstance(output, Tensor) or output.dim() != 4:
-            shape = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
-            raise ValueError(f"The output of the layer is {shape}, not a map (B, D, h, w); name another layer.")
-        self.leaves.append(output.detach().requires_grad_())
-        return self.leaves[-1].clone()  # what follows may work in place
-
-
-@contextmanager
-def _watched(layer: nn.Module, hook: _Cut) -> Iterator[None]:
-    handle = layer.register_forward_hook(hook)
-    try:
-        yield
-    finally:
-        handle.remove()
-
-
-def _tensors(model: nn.Module) -> dict[str, Tensor]:
-    """Weights and buffers in float32, for which no gradient is kept."""
-    named = [*model.named_parameters(), *model.named_buffers()]
-    return {name: value.detach().float() if value.is_floating_point() else value for name, value in named}
 
 
 def _gradients(logit_BN: Tensor, leaf_BDhw: Tensor, classes: Sequence[int]) -> Iterator[Tensor]:
