@@ -1,0 +1,128 @@
+"""What a number about maps is compared with: maps that know nothing of the film, and the difference to them.
+
+Two more nulls are made of what a caller has: maps of the same architecture with other weights (`sanity.randomised`),
+and the map, or region, of somebody else (`other_patients`), which has the place of a usual finding and not of this one.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy import stats
+
+from xrayssl.statistics.resampling import Floats, Ints, by_patient, interval, ratio, resampled
+
+SIGMA = 0.25
+"""Of the centred Gaussian, as a share of the side: the middle half of either side is within one standard deviation."""
+
+
+def uniform(grid: tuple[int, int]) -> Floats:
+    """A map that is 1 in every cell: what areas alone give."""
+    return np.ones(grid)
+
+
+def centred_gaussian(grid: tuple[int, int], sigma: float = SIGMA) -> Floats:
+    """A Gaussian about the film's centre: what is known of most films before they are seen.
+
+    Each cell has the Gaussian's mean over its area, so that the maps of two grids tell of the same Gaussian.
+
+    Args:
+        grid: Rows and columns of cells.
+        sigma: Standard deviation along each side, as a share of that side, above 0.
+
+    Returns:
+        map_hw with a mean of 1.
+
+    Raises:
+        ValueError: If sigma is not above 0.
+    """
+    if not sigma > 0:
+        raise ValueError(f"The Gaussian's sigma is a share of the side above 0, not {sigma}.")
+    rows, columns = (np.diff(stats.norm.cdf(np.linspace(-0.5, 0.5, cells + 1) / sigma)) for cells in grid)
+    map_hw = np.outer(rows, columns)
+    found: Floats = map_hw / map_hw.mean()
+    return found
+
+
+def random_maps(count: int, grid: tuple[int, int], seed: int = 0) -> Floats:
+    """Maps of uniform noise (N, h, w), above 0: every order of the cells is equally likely."""
+    return 1 - np.random.default_rng(seed).random((count, *grid))
+
+
+def other_patients(patient_N: ArrayLike, seed: int = 0) -> Ints:
+    """For every film the number of a film of another patient, drawn evenly from all of these.
+
+    Args:
+        patient_N: Any label that is equal for films of one patient.
+        seed: Of the draw.
+
+    Raises:
+        ValueError: If all films are of one patient.
+    """
+    _, who_N, size_M = np.unique(np.asarray(patient_N), return_inverse=True, return_counts=True)
+    if len(size_M) < 2:
+        raise ValueError("Films of another patient are drawn; give films of two or more.")
+    by_who_N, end_M = np.argsort(who_N, kind="stable"), np.cumsum(size_M)
+    away_N = np.random.default_rng(seed).integers(len(who_N) - size_M[who_N])
+    found: Ints = by_who_N[(end_M[who_N] + away_N) % len(who_N)]
+    return found
+
+
+def compare(
+    value_N: ArrayLike,
+    null_N: ArrayLike,
+    patient_N: ArrayLike,
+    *,
+    resamples: int = 1000,
+    seed: int = 0,
+    level: float = 0.95,
+) -> dict[str, Any]:
+    """The mean difference of films to their null, with an interval and a test over patients drawn with replacement.
+
+    Films of one patient resemble each other, so patients are drawn (`statistics.resampling`). The p is twice the least
+    tail for which the interval excludes 0, so that the two never disagree by more than the resamples' own noise; with
+    few patients it is widened as the interval is, and it is never below what the number of resamples can tell. It holds
+    for this network alone: one more training is another.
+
+    Args:
+        value_N: A number about the map of each film, NaN where there is none.
+        null_N: The same number of its null; one for all films, such as 1 for an area null, or one each.
+        patient_N: Any label that is equal for films of one patient.
+        resamples: Of patients; 0 leaves interval and p out.
+        seed: Of drawing them.
+        level: Coverage aimed at, 0..1.
+
+    Returns:
+        "value" and "null", the means over films that have both; "difference", "low", "high" and "p" (two-sided), None
+        where they do not exist; "films" and "patients" behind them, and "left_out", the films that lack one.
+    """
+    value, patient = np.asarray(value_N, dtype=np.float64), np.asarray(patient_N)
+    null = np.broadcast_to(np.asarray(null_N, dtype=np.float64), value.shape)
+    known = np.flatnonzero(~np.isnan(value - null))
+    size = {"films": len(known), "patients": len(np.unique(patient[known])), "left_out": len(value) - len(known)}
+    if not len(known):
+        return {**dict.fromkeys(("value", "null", "difference", "low", "high", "p")), **size}
+    apart, cloud_R = float((value - null)[known].mean()), np.empty(0)
+    if size["patients"] > 1:
+        cloud_R = _resampled((value - null)[known], patient[known], resamples, seed)
+    told = interval("difference", apart, cloud_R, [size["patients"]], level)
+    p = None if told["low"] is None else _two_sided(cloud_R, size["patients"])
+    means = {"value": float(value[known].mean()), "null": float(null[known].mean()), "difference": apart}
+    return {**means, "low": told["low"], "high": told["high"], "p": p, **size}
+
+
+def _resampled(value_N: Floats, patient_N: ArrayLike, resamples: int, seed: int) -> Floats:
+    """Mean over the films of patients drawn with replacement, (R,)."""
+    names, who_N = np.unique(np.asarray(patient_N), return_inverse=True)
+    row, added = np.repeat([0, 1], len(value_N)), np.concatenate([value_N, np.ones(len(value_N))])
+    sums = by_patient(row, np.tile(who_N, 2), (2, len(names)), added)
+    return resampled(lambda weight_MR: {"mean": ratio(*(sums @ weight_MR))}, len(names), resamples, seed)["mean"]
+
+
+def _two_sided(cloud_R: Floats, patients: int) -> float:
+    """Twice the tail whose expanded percentile is 0: `resampling.expanded`, the other way round."""
+    beyond = min((cloud_R <= 0).sum(), (cloud_R >= 0).sum())
+    away = stats.norm.ppf((beyond + 1) / (len(cloud_R) + 1))
+    return min(1.0, float(2 * stats.t.cdf(away * np.sqrt((patients - 1) / patients), patients - 1)))
