@@ -12,7 +12,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 # fmt: off
 FLOORS = [  # a module may import from its own floor and from those below
     {"cli", "__main__", "demo", "prepare", "data_command", "reconstruct", "catalogue", "predict", "export", "frozen",
-     "chains", "comparison", "dashboards"},
+     "chains", "comparison", "dashboards", "explained"},
     {"series"},
     {"train", "advice", "lightning_cli", "diagnose", "settings", "request", "data_request", "study", "explain",
      "trained", "classifier"},

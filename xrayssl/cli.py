@@ -42,6 +42,9 @@ VERBS = {
     "runs": Verb("list local runs with their best figures", "xrayssl.dashboards.runs", "runs_command"),
     "dashboard": Verb("compare runs in a workspace of W&B", "xrayssl.dashboards.command", "dashboard_command"),
     "compare": Verb("compare recipes over seeds and patients", "xrayssl.comparison.command", "compare_command"),
+    "explain": Verb(
+        "say where classifiers look, in pictures and numbers", "xrayssl.explained.command", "explain_command"
+    ),
     "report": Verb("make one HTML page of one or several runs", "xrayssl.study.report", "report_command"),
     "demo": Verb("train a whole chain on phantom films in a few minutes", "xrayssl.demo", "demo_command"),
 }

@@ -2,7 +2,7 @@ import cv2
 import numpy as np
 import pytest
 
-from xrayssl.explain.overlay import BAR, GAP, LINE, OUTLINE, ROOM, blend, coloured, enlarged, sheet
+from xrayssl.explain.overlay import BAR, BOX, GAP, LINE, OUTLINE, ROOM, blend, boxed, coloured, enlarged, sheet
 
 FILM = np.full((96, 64), 100, np.uint8)
 FILM[30:60, 20:40] = 180
@@ -52,3 +52,16 @@ def test_a_sheet_has_film_map_and_both_under_what_they_show(words):
     cells = picture[top : top + 96, 2 * GAP + 64 : 2 * GAP + 128]
     assert (cells[16:32, 32:48] == coloured(np.ones((1, 1)))).all() and (cells[40:] == coloured(np.zeros((1, 1)))).all()
     assert picture[GAP : GAP + LINE].max() > 200
+
+
+def test_a_known_box_is_outlined_on_the_film_and_on_both_in_one_and_not_on_the_map():
+    box = np.array([[8.0, 10.0, 40.0, 30.0]])
+    plain, drawn = (np.asarray(sheet(FILM, one_hot(), "film.png", ["one"], boxes)) for boxes in (None, box))
+    rows, columns = np.where((plain != drawn).any(axis=2))
+    top, left = GAP + LINE * 2 + GAP, 3 * GAP + 2 * 64 + ROOM
+    assert {*(rows - top)} <= {*range(9, 42)} and not ((columns > GAP + 64) & (columns < left)).any()
+    assert (drawn[top + 10, GAP + 20] == BOX).all() and (columns > left).any()
+
+
+def test_a_box_beyond_the_film_is_cut():
+    assert boxed(np.zeros((20, 20, 3), np.uint8), np.array([[-5, -5, 100, 10.0]])).shape == (20, 20, 3)

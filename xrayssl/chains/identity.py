@@ -22,7 +22,7 @@ import xrayssl
 
 VERSION = 1
 FOLLOWING = {
-    "chains", "comparison", "dashboards", "explain", "export", "frozen", "predict", "series", "study",
+    "chains", "comparison", "dashboards", "explain", "explained", "export", "frozen", "predict", "series", "study",
     "__main__", "advice", "catalogue", "cli", "data_command", "data_request", "demo", "diagnose", "prepare", "recipes",
     "reconstruct", "trained", "classifier", "loggers", "tracking", "callbacks/published", "callbacks/record",
     "callbacks/reconstructions", "data/check", "data/fetch",

@@ -37,30 +37,45 @@ def compare(selection: Selection, reference: str | None, metrics: Sequence[str])
     Raises:
         UserError: If runs cannot be compared, or there is no such reference or metric.
     """
-    chosen = _reference(selection, reference)
+    chosen = chosen_reference(selection, reference)
     tested = read(selection.entries)
     measured = [measure(one) for one in tested]
-    found = cells(measured)
-    shown = _metrics(measured, metrics)
     greatest = max(one.entry.amount for one in tested)
-    rows = recipes(found)
+    facts = _films(tested[0].figures, len(tested[0].films)) | {
+        "curves": curves([one for one in tested if one.entry.amount == greatest])
+    }
+    return assembled(selection, measured, chosen, _metrics(measured, metrics), facts)
+
+
+def assembled(
+    selection: Selection, measured: Sequence[Measured], reference: str | None, shown: list[str], facts: dict[str, Any]
+) -> dict[str, Any]:
+    """Sets figures of runs side by side, whatever they measure.
+
+    Args:
+        selection: The runs.
+        measured: Figures of each, in resamples of patients that all share.
+        reference: Recipe that the others are compared with; None: there is one alone.
+        shown: Figures that are shown, the headline first.
+        facts: task, classes, unit, films, patients and curves, as comparison.json has them.
+    """
+    found = cells(measured)
     content = {
         "version": VERSION,
         "title": selection.title,
         "written": datetime.now().astimezone().isoformat(timespec="seconds"),
-        "reference": chosen,
+        "reference": reference,
         "headline": shown[0],
         "metrics": shown,
         "amount": selection.entries[0].kind,
         "fractions": sorted({amount for _, amount in found}, reverse=True),
         "networks": list(dict.fromkeys(network for network, _ in found)),
-        **_films(tested[0].figures, len(tested[0].films)),
+        **facts,
         "interval": {"level": LEVEL, "method": METHOD, "resamples": RESAMPLES, "seed": SEED},
         "tables": [{"network": network, "fraction": amount, "ranked": all(len(runs) > 1 for runs in cell.values())}
                    for (network, amount), cell in found.items()],
-        "recipes": rows,
-        "differences": differences(found, chosen) if chosen else [],
-        "curves": curves([one for one in tested if one.entry.amount == greatest]),
+        "recipes": recipes(found),
+        "differences": differences(found, reference) if reference else [],
         "runs": [_run(one) for one in measured],
         "missing": [_missing(one) for one in selection.missing],
         "phantoms": any("phantom" in one for one in selection.corpora),
@@ -68,7 +83,16 @@ def compare(selection: Selection, reference: str | None, metrics: Sequence[str])
     return content | {"notes": list(notes(content, selection))}
 
 
-def _reference(selection: Selection, asked: str | None) -> str | None:
+def chosen_reference(selection: Selection, asked: str | None) -> str | None:
+    """The recipe that the others are compared with; None if there is one alone.
+
+    Args:
+        selection: The runs.
+        asked: The recipe that the user names.
+
+    Raises:
+        UserError: If there is no such recipe, or studies name different ones.
+    """
     names = list(dict.fromkeys(entry.recipe for entry in selection.entries))
     if asked is None and len(set(selection.references)) > 1:
         raise UserError(f"These studies have different references ({', '.join(selection.references)}); choose one with "

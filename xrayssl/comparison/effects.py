@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from xrayssl.comparison.inference import LEVEL, Estimate, hedges, hierarchical, holm, over_seeds
+from xrayssl.comparison.naming import limits
 from xrayssl.comparison.tested import Measured
 from xrayssl.statistics.resampling import Floats, effective, interval
 
@@ -88,7 +89,7 @@ def _bounded(metric: str, told: Estimate) -> tuple[float | None, float | None]:
     """An interval that goes no further than a figure can."""
     if told.low is None or told.high is None:
         return None, None
-    least, greatest = -1.0 if metric.startswith("kappa") else 0.0, 2.0 if metric.startswith("brier") else 1.0
+    least, greatest = limits(metric)
     return max(told.low, least), min(told.high, greatest)
 
 

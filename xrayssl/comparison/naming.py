@@ -14,13 +14,39 @@ NAMES = {**HEADLINES, "ece_scaled": "Calibration error after scaling", "brier": 
          "sensitivity_macro": "Macro sensitivity", "specificity_macro": "Macro specificity"}  # fmt: skip
 KINDS = {"auroc": "AUROC", "auprc": "Average precision", "f1": "F1", "ppv": "PPV", "npv": "NPV"}
 DAGGER = "†"
+LOOKS = {
+    "edge_energy": "Energy in the border", "center_offset": "Offset from the centre", "center_dy": "Offset downwards",
+    "center_dx": "Offset to the right", "entropy": "Entropy of the map", "gini": "Gini of the map",
+    "empty_rate": "Empty maps", "energy_in_region": "Energy in the region", "relative_energy": "Energy over area",
+    "pointing_game": "Pointing game", "pixel_auprc": "Pixel AUPRC",
+}  # fmt: skip
+"""Kinds of figures about class maps, which are neither good nor bad; see `xrayssl explain`."""
+LIMITS = {"kappa": (-1.0, 1.0), "brier": (0.0, 2.0), "edge_energy": (0.0, float("inf")), "center_d": (-1.0, 1.0),
+          "relative_energy": (0.0, float("inf"))}  # fmt: skip
+"""How far figures can go, by how their names begin; others are shares."""
 
 
 def metric_name(metric: str) -> str:
     """`Macro AUROC`, `AUROC, Edema`."""
     kind, _, label = metric.partition("/")
+    if known := next((name for name in LOOKS if kind.startswith(name)), ""):
+        band = kind.removeprefix(known).removeprefix("_")
+        of = [f"{100 * float(band):g} % of the side"] if band else []
+        return ", ".join([LOOKS[known], *of, *([label] if label else [])])
     whole = NAMES.get(metric) or KINDS.get(kind) or NAMES.get(kind) or kind.replace("_", " ").capitalize()
     return f"{whole}, {label}" if label else whole
+
+
+def limits(metric: str) -> tuple[float, float]:
+    """The least and the greatest value that a metric can have."""
+    return next((ends for name, ends in LIMITS.items() if metric.startswith(name)), (0.0, 1.0))
+
+
+def verdict(metric: str, difference: float) -> str:
+    """`better` or `worse`; `higher` or `lower` of a figure that is neither good nor bad."""
+    if metric.startswith(tuple(LOOKS)):
+        return "higher" if difference > 0 else "lower"
+    return "better" if (difference < 0) == lower_is_better(metric) else "worse"
 
 
 def lower_is_better(metric: str) -> bool:

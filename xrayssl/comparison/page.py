@@ -8,7 +8,7 @@ from typing import Any
 from xrayssl import __version__
 from xrayssl.comparison import plots
 from xrayssl.comparison.exports import method
-from xrayssl.comparison.naming import chance, figure, lower_is_better, metric_name, signed, span
+from xrayssl.comparison.naming import chance, figure, lower_is_better, metric_name, signed, span, verdict
 from xrayssl.comparison.script import SCRIPT
 from xrayssl.comparison.sheet import STYLE
 from xrayssl.comparison.tables import Line, heading, lines, ranked, scope
@@ -27,16 +27,17 @@ FULL = ("Recipe", "Network", "Metric", "Seeds", "Mean", "95 % interval", "sd ove
         "Difference", "95 % interval", "t", "df", "p", "p (Holm)", "g")  # fmt: skip
 
 
-def as_html(content: dict[str, Any]) -> str:
+def as_html(content: dict[str, Any], more: Sequence[Markup] = ()) -> str:
     """The page.
 
     Args:
         content: Of comparison.json.
+        more: Sections before the table of all figures.
     """
     style = plots.styles(content)
     body: list[Markup | None] = [header(content), filters(content, style)]
     body += [of_amount(content, fraction, style) for fraction in content["fractions"]]
-    body += [efficiency(content, style), classes(content, style), everything(content), footer(content)]
+    body += [efficiency(content, style), classes(content, style), *more, everything(content), footer(content)]
     return page(content["title"], *body, style=STYLE, script=SCRIPT)
 
 
@@ -71,11 +72,10 @@ def _verdict(content: dict[str, Any], network: str, fraction: float) -> Iterator
     found = [line.difference for line in lines(content, network, fraction, [metric]) if line.difference]
     sure = [one for one in found if one["p_holm"] is not None and one["p_holm"] < SURE and len(one["seeds"]) >= FEWEST]
     for one in sure:
-        better = "better" if (one["value"] < 0) == lower_is_better(metric) else "worse"
         p = chance(one["p_holm"])
         by = f"{signed(one['value'], one['selected_on'])} of {metric_name(metric)}"
         sure_by = f"95 % interval {span(one)}; p {p if '<' in p else f'= {p}'} after Holm"
-        yield f"On {network}, {one['recipe']} is {better} than {reference}: {by} ({sure_by})."
+        yield f"On {network}, {one['recipe']} is {verdict(metric, one['value'])} than {reference}: {by} ({sure_by})."
     if names := [str(one["recipe"]) for one in found if one not in sure]:
         verb = "differs" if len(names) == 1 else "differ"
         which = _or(names) if len(names) <= NAMED else f"{'the others' if sure else 'the recipes'} ({len(names)})"

@@ -14,6 +14,7 @@ OPACITY = 0.55
 """Of the map's maximum; where the map is 0 the film is bare."""
 GAP, LINE, BAR, ROOM = 8, 20, 14, 52
 GROUND, INK, FAINT, OUTLINE = (16, 18, 22), (236, 238, 242), (150, 156, 166), (90, 220, 255)
+BOX = (120, 255, 120)
 
 
 def blend(film_HW: np.ndarray, map_hw: np.ndarray) -> np.ndarray:
@@ -36,6 +37,14 @@ def blend(film_HW: np.ndarray, map_hw: np.ndarray) -> np.ndarray:
     return np.asarray(cv2.drawContours(mixed_HW3, outlines, -1, OUTLINE, 1, cv2.LINE_AA))
 
 
+def boxed(picture_HW3: np.ndarray, box_B4: np.ndarray) -> np.ndarray:
+    """A picture with boxes outlined: left, top, width and height in pixels, cut at its edges."""
+    drawn_HW3 = np.ascontiguousarray(picture_HW3)
+    for left, top, width, height in np.rint(box_B4).astype(int).tolist():
+        cv2.rectangle(drawn_HW3, (left, top), (left + width, top + height), BOX, 1)
+    return drawn_HW3
+
+
 def enlarged(map_hw: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     """A map at the size of its film, bilinear: a cell's value stands at the middle of what it saw."""
     return cv2.resize(map_hw.astype(np.float32), (shape[1], shape[0]), interpolation=cv2.INTER_LINEAR)
@@ -47,7 +56,9 @@ def coloured(share_HW: np.ndarray) -> np.ndarray:
     return np.asarray(cv2.cvtColor(bgr_HW3, cv2.COLOR_BGR2RGB))
 
 
-def sheet(film_HW: np.ndarray, map_hw: np.ndarray, title: str, sentences: Sequence[str]) -> Image.Image:
+def sheet(
+    film_HW: np.ndarray, map_hw: np.ndarray, title: str, sentences: Sequence[str], box_B4: np.ndarray | None = None
+) -> Image.Image:
     """A film, its map at the map's own grid with a scale of colours, and both in one, under what they show.
 
     Args:
@@ -55,6 +66,8 @@ def sheet(film_HW: np.ndarray, map_hw: np.ndarray, title: str, sentences: Sequen
         map_hw: Raw, 0 or more.
         title: First line.
         sentences: Further lines, each cut to the sheet's width.
+        box_B4: Where the finding is known to be, outlined on the film and on both in one: left, top, width and height
+            in pixels of the film.
     """
     (height, width), top = film_HW.shape, GAP + LINE * (1 + len(sentences)) + GAP
     picture = Image.new("RGB", (3 * width + 4 * GAP + ROOM, top + height + GAP), GROUND)
@@ -64,7 +77,10 @@ def sheet(film_HW: np.ndarray, map_hw: np.ndarray, title: str, sentences: Sequen
         _write(draw, (GAP, GAP + LINE * row), text, size, INK if row < 2 else FAINT, picture.width - 2 * GAP)
     cells_HW = cv2.resize(map_hw.astype(np.float32), (width, height), interpolation=cv2.INTER_NEAREST)
     scaled_HW = cells_HW / (map_hw.max() or 1.0)
-    panels = [np.repeat(film_HW[..., None], 3, axis=2), coloured(scaled_HW), blend(film_HW, map_hw)]
+    boxes = np.empty((0, 4)) if box_B4 is None else box_B4
+    plain, both = (boxed(panel_HW3, boxes) for panel_HW3 in (np.repeat(film_HW[..., None], 3, axis=2),
+                                                             blend(film_HW, map_hw)))  # fmt: skip
+    panels = [plain, coloured(scaled_HW), both]
     lefts = [GAP, 2 * GAP + width, 3 * GAP + 2 * width + ROOM]
     for left, panel_HW3 in zip(lefts, panels, strict=True):
         picture.paste(Image.fromarray(panel_HW3), (left, top))

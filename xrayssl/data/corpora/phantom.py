@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import sys
+from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import pandas as pd
 from PIL import Image
 from tqdm import tqdm
@@ -21,6 +24,7 @@ from xrayssl.files import appearing_folder, cache
 log = logging.getLogger(__name__)
 
 TABLE = "films.parquet"
+FOLDER = re.compile(rf"(\w+)-(\w+)-\d+x(\d+)px-seed(\d+)-v{RENDERER_VERSION}")
 # Patients are random already: dealing them out in turn keeps 60/15/25 for any number of films.
 TURNS = [
     "train", "test", "train", "val", "train", "train", "test", "train", "test", "train",
@@ -72,6 +76,27 @@ def manifest(
         table["split"] = ""
     kind: Literal["multiclass", "multilabel"] = "multiclass" if task == "implant" else "multilabel"
     return Manifest(table[[*COLUMNS, *names]], list(names), kind, _boxes(table))
+
+
+def rendered(path: str) -> bool:
+    """Whether a file is a film of this corpus."""
+    return FOLDER.fullmatch(Path(path).parent.name) is not None
+
+
+@lru_cache(maxsize=512)
+def outlines(path: str) -> dict[str, np.ndarray]:
+    """Renders a film of this corpus again, for the outlines of its findings and anatomy.
+
+    Args:
+        path: Of the film.
+
+    Returns:
+        Name to mask, bool (H, W).
+    """
+    found = FOLDER.fullmatch(Path(path).parent.name)
+    assert found is not None, path
+    body, task, size, seed = found.groups()
+    return render(body, int(seed), int(Path(path).stem), int(size), task=task).masks
 
 
 def _boxes(table: pd.DataFrame) -> pd.DataFrame:
