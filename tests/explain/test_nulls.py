@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy import integrate, stats
 
-from xrayssl.explain.nulls import SIGMA, centred_gaussian, compare, other_patients, random_maps, uniform
+from xrayssl.explain.nulls import SIGMA, centred_gaussian, compare, compare_all, other_patients, random_maps, uniform
 from xrayssl.explain.regions import area_mean
 from xrayssl.explain.statistics import center_offset, edge_energy, entropy
 from xrayssl.statistics.resampling import draws, expanded

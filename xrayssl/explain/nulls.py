@@ -6,6 +6,7 @@ and the map, or region, of somebody else (`other_patients`), which has the place
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -98,27 +99,63 @@ def compare(
         "value" and "null", the means over films that have both; "difference", "low", "high" and "p" (two-sided), None
         where they do not exist; "films" and "patients" behind them, and "left_out", the films that lack one.
     """
-    value, patient = np.asarray(value_N, dtype=np.float64), np.asarray(patient_N)
-    null = np.broadcast_to(np.asarray(null_N, dtype=np.float64), value.shape)
+    pairs = {"": (value_N, null_N)}
+    return compare_all(pairs, patient_N, resamples=resamples, seed=seed, level=level)[""]
+
+
+def compare_all(
+    pairs: Mapping[Any, tuple[ArrayLike, ArrayLike]],
+    patient_N: ArrayLike,
+    *,
+    resamples: int = 1000,
+    seed: int = 0,
+    level: float = 0.95,
+) -> dict[Any, dict[str, Any]]:
+    """Several numbers of the same films, in the same resamples of patients.
+
+    Args:
+        pairs: Name to a number and its null; see `compare`, as everything else.
+        patient_N: Likewise.
+        resamples: Likewise. The least p is 2 / (resamples + 1): where many are adjusted for each other, take more.
+        seed: Likewise.
+        level: Likewise.
+    """
+    patient, apart = np.asarray(patient_N), {}
+    for name, (value_N, null_N) in pairs.items():
+        value = np.asarray(value_N, dtype=np.float64)
+        apart[name] = value, np.broadcast_to(np.asarray(null_N, dtype=np.float64), value.shape)
+    cloud = _resampled({name: value - null for name, (value, null) in apart.items()}, patient, resamples, seed)
+    return {name: _told(*both, patient, cloud.get(name, np.empty(0)), level) for name, both in apart.items()}
+
+
+def _told(value: Floats, null: Floats, patient: np.ndarray, cloud_R: Floats, level: float) -> dict[str, Any]:
     known = np.flatnonzero(~np.isnan(value - null))
     size = {"films": len(known), "patients": len(np.unique(patient[known])), "left_out": len(value) - len(known)}
     if not len(known):
         return {**dict.fromkeys(("value", "null", "difference", "low", "high", "p")), **size}
-    apart, cloud_R = float((value - null)[known].mean()), np.empty(0)
-    if size["patients"] > 1:
-        cloud_R = _resampled((value - null)[known], patient[known], resamples, seed)
+    apart = float((value - null)[known].mean())
     told = interval("difference", apart, cloud_R, [size["patients"]], level)
-    p = None if told["low"] is None else _two_sided(cloud_R, size["patients"])
+    p = None if told["low"] is None else _two_sided(cloud_R[~np.isnan(cloud_R)], size["patients"])
     means = {"value": float(value[known].mean()), "null": float(null[known].mean()), "difference": apart}
     return {**means, "low": told["low"], "high": told["high"], "p": p, **size}
 
 
-def _resampled(value_N: Floats, patient_N: ArrayLike, resamples: int, seed: int) -> Floats:
-    """Mean over the films of patients drawn with replacement, (R,)."""
-    names, who_N = np.unique(np.asarray(patient_N), return_inverse=True)
-    row, added = np.repeat([0, 1], len(value_N)), np.concatenate([value_N, np.ones(len(value_N))])
-    sums = by_patient(row, np.tile(who_N, 2), (2, len(names)), added)
-    return resampled(lambda weight_MR: {"mean": ratio(*(sums @ weight_MR))}, len(names), resamples, seed)["mean"]
+def _resampled(value: Mapping[Any, Floats], patient: np.ndarray, resamples: int, seed: int) -> dict[Any, Floats]:
+    """Mean of each number over the films of patients drawn with replacement, (R,); NaN where these have none."""
+    names, who_N = np.unique(patient, return_inverse=True)
+    if len(names) < 2 or not value:
+        return {}
+    value_SN = np.stack(list(value.values()))
+    known_SN = ~np.isnan(value_SN)
+    row = np.repeat(np.arange(len(value_SN)), len(who_N))
+    who, shape = np.tile(who_N, len(value_SN)), (len(value_SN), len(names))
+    sums = by_patient(row, who, shape, np.where(known_SN, value_SN, 0).ravel())
+    counts = by_patient(row, who, shape, known_SN.astype(np.float64).ravel())
+
+    def means(weight_MR: Floats) -> dict[str, Floats]:
+        return {"mean": ratio(sums @ weight_MR, counts @ weight_MR).T}
+
+    return dict(zip(value, resampled(means, len(names), resamples, seed)["mean"].T, strict=True))
 
 
 def _two_sided(cloud_R: Floats, patients: int) -> float:

@@ -17,7 +17,8 @@ OVERLAPS = {"iou": localization.iou, "iobb": localization.iobb}
 LEAST = (0.1, 0.25, 0.5)
 """Overlaps above which a film counts as hit."""
 RINGS = 5
-SEED = 0
+SEED, RESAMPLES = 0, 10_000
+"""So many that p can be small after Holm."""
 Numbers = dict[str, Floats]
 
 
@@ -52,19 +53,18 @@ def beside_nulls(collection: Collection, random_weights: Sequence[Floats]) -> li
         collection: Of the network.
         random_weights: Maps of the same films and classes by networks with random weights, each (N, h, w).
     """
-    own, patient = numbers(collection.map_Nhw, collection.region), collection.patients
-    null = null_numbers(collection, random_weights)
-    rows = []
-    for name, value_N in own.items():
-        told = nulls.compare(value_N, 0.0, patient)
-        against = {which: nulls.compare(value_N, values[name], patient) for which, values in null.items()
-                   if name in values and _says_something(which, name)}  # fmt: skip
-        rows.append({"name": name, "value": told["value"], "low": told["low"], "high": told["high"],
-                     **{key: told[key] for key in ("films", "patients", "left_out")}, "nulls": against})  # fmt: skip
-    every = [one for row in rows for one in row["nulls"].values()]
-    for one, adjusted in zip(every, holm([one["p"] for one in every]), strict=True):
-        one["p_holm"] = adjusted
-    return rows
+    own, null = numbers(collection.map_Nhw, collection.region), null_numbers(collection, random_weights)
+    pairs: dict[Any, Any] = {(name, ""): (value_N, 0.0) for name, value_N in own.items()}
+    pairs |= {(name, which): (value_N, values[name]) for name, value_N in own.items() for which, values in null.items()
+              if name in values and _says_something(which, name)}  # fmt: skip
+    told = nulls.compare_all(pairs, collection.patients, resamples=RESAMPLES)
+    against = [key for key in told if key[1]]
+    for key, adjusted in zip(against, holm([told[key]["p"] for key in against]), strict=True):
+        told[key]["p_holm"] = adjusted
+    kept = ("value", "low", "high", "films", "patients", "left_out")
+    return [{"name": name, **{key: told[name, ""][key] for key in kept},
+             "nulls": {which: told[name, which] for number, which in against if number == name}}
+            for name in own]  # fmt: skip
 
 
 def _says_something(null: str, name: str) -> bool:
