@@ -96,7 +96,15 @@ def test_films_that_lack_a_number_are_left_out_and_counted():
     value, null = VALUE.copy(), np.full(40, 1.0)
     value[:3], null[2:5] = np.nan, np.nan
     found, without = compare(value, null, PATIENT), compare(value[5:], null[5:], PATIENT[5:])
-    assert found.pop("left_out") == 5 and without.pop("left_out") == 0 and found == without
+    assert found.pop("left_out") == 5 and without.pop("left_out") == 0
+    assert found == pytest.approx(without, rel=1e-12)
+
+
+def test_several_numbers_are_told_as_each_by_itself():
+    short = np.where(np.arange(40) % 7, VALUE, np.nan)
+    found = compare_all({"a": (VALUE, 1.0), ("b", 2): (short, VALUE + 0.1)}, PATIENT, resamples=100)
+    assert found["a"] == compare(VALUE, 1.0, PATIENT, resamples=100)
+    assert found["b", 2] == compare(short, VALUE + 0.1, PATIENT, resamples=100)
 
 
 @pytest.mark.parametrize("value", [[np.nan, np.nan], []])
