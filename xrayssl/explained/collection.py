@@ -50,7 +50,8 @@ class Collection:
 
     Args:
         table: A row for each film and class: row (of the manifest), film, patient, class, label, probability, right
-            (the class is there, and the network says so).
+            (the class is there, and the network says so), predicted (of one class in several the most probable, else
+            empty).
         map_Nhw: Raw, 0 or more, a map per row.
         region: Name to region_Nhw, NaN where a film has none: `box`, and those of masks.
         facts: What it was made from.
@@ -174,10 +175,12 @@ def _rows(
         if sure
         else np.zeros(len(rows), bool)
     )
+    one_of_several = classifier.method.task == "multiclass"
+    predicted = [classifier.classes[place] if one_of_several else "" for place in probability_BK.argmax(axis=1)]
     return [{"row": int(row), "film": film, "patient": str(patient), "class": name, "label": float(label),
-             "probability": float(probability), "right": bool(right)}
-            for row, film, patient, label, probability, right in zip(
-                rows, films["path"], films["patient"], label_BK[:, number], probability_BK[:, number], right_B,
+             "probability": float(probability), "right": bool(right), "predicted": said}
+            for row, film, patient, label, probability, right, said in zip(
+                rows, films["path"], films["patient"], label_BK[:, number], probability_BK[:, number], right_B, predicted,
                 strict=True)]  # fmt: skip
 
 

@@ -83,9 +83,9 @@ def _against(one: Mapping[str, Any] | None, null: str) -> str | None:
     if not one or one["difference"] is None:
         return None
     if one["p_holm"] is None or one["p_holm"] >= SURE:
-        return f"not shown to differ from {plots.WORDS[null]}"
+        return f"not shown to differ from {plots.IN_SENTENCES[null]}"
     which = "more" if one["difference"] > 0 else "less"
-    return f"{which} than {plots.WORDS[null]} ({signed(one['difference'])}, {span(one)})"
+    return f"{which} than {plots.IN_SENTENCES[null]} ({signed(one['difference'])}, {span(one)})"
 
 
 def figures(content: Mapping[str, Any], numbers: Mapping[str, Any]) -> Markup:
@@ -161,7 +161,7 @@ def deeper(content: Mapping[str, Any]) -> Markup | None:
                  "the network's maps of different patients are: a map that stays above it with all weights lost does "
                  "not depend on what was learned.")  # fmt: skip
         parts += [element("h3", "Do the maps depend on what was learned?"), element("p", words, class_="note"),
-                  element("figure", plots.cascade(content["cascade"]))]  # fmt: skip
+                  element("div", element("figure", plots.cascade(content["cascade"])), class_="pair")]  # fmt: skip
     return element("section", element("h2", "Are the maps to be believed?"), parts, class_="run") if parts else None
 
 

@@ -15,6 +15,12 @@ NETWORK = "network"
 STYLE = {NETWORK: ("#2f7fbf", None), RANDOM: ("#d1622b", "6 3"), GAUSSIAN: ("#7d8790", "2 2")}
 WORDS = {NETWORK: "this network", RANDOM: "random weights", GAUSSIAN: "centred Gaussian", "uniform": "uniform map",
          "other_patients": "other patients' maps"}  # fmt: skip
+IN_SENTENCES = {
+    **WORDS,
+    RANDOM: "networks with random weights",
+    GAUSSIAN: "a centred Gaussian",
+    "uniform": "a uniform map",
+}
 
 
 def border(numbers: Mapping[str, Mapping[str, Any]]) -> Markup:

@@ -98,7 +98,7 @@ def sheet(films: Films, collection: Collection, place: int) -> Image.Image:
 def said(entry: Mapping[str, Any] | Any) -> str:
     """The class, whether it is there, and what the network says of it."""
     there = {1.0: "there", 0.0: "not there"}.get(float(entry["label"]), "not known")
-    verdict = ", predicted" if entry["right"] else ""
+    verdict = ", predicted" if entry["right"] else f", predicted is {entry['predicted']}" if entry["predicted"] else ""
     return f"{entry['class']} ({there}): probability {entry['probability']:.3f}{verdict}"
 
 
