@@ -180,8 +180,8 @@ def _rows(
     return [{"row": int(row), "film": film, "patient": str(patient), "class": name, "label": float(label),
              "probability": float(probability), "right": bool(right), "predicted": said}
             for row, film, patient, label, probability, right, said in zip(
-                rows, films["path"], films["patient"], label_BK[:, number], probability_BK[:, number], right_B, predicted,
-                strict=True)]  # fmt: skip
+                rows, films["path"], films["patient"], label_BK[:, number], probability_BK[:, number], right_B,
+                predicted, strict=True)]  # fmt: skip
 
 
 def _regions(table: pd.DataFrame, regions: Regions) -> dict[str, Floats]:
