@@ -33,6 +33,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import traceback
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -110,8 +111,10 @@ class Forked:
             status = 1
             try:
                 status = work()
-            finally:
-                os._exit(status)
+            except BaseException:
+                traceback.print_exc()
+            sys.stderr.flush()
+            os._exit(status)
 
     def wait(self, timeout: float | None = None) -> int:
         """As that of `subprocess.Popen`."""

@@ -60,14 +60,25 @@ class Classifier(Trained):
 
         from xrayssl import hardware
 
-        asked, method = self.config.get("trainer") or {}, self.method
-        accelerator = "cpu" if asked.get("accelerator") == "cpu" else "auto"
-        precision = str(asked.get("precision") or hardware.precision(accelerator))
-        device = "cuda" if accelerator == "auto" and torch.cuda.is_available() else "cpu"
+        method, device = self.placed(), self._device
+        precision = str(self._trainer.get("precision") or hardware.precision("cpu" if device == "cpu" else "auto"))
         half, mixed = torch.bfloat16 if "bf16" in precision else torch.float16, precision.startswith(("bf16", "16"))
-        method.to(device)
         with torch.no_grad(), torch.autocast(device, half, enabled=mixed):
             return method.measured(image_BCHW.to(device))[1].float().cpu()
+
+    def placed(self) -> Any:
+        """The method, on the GPU where there is one and the run does not say otherwise."""
+        return self.method.to(self._device)
+
+    @property
+    def _trainer(self) -> dict[str, Any]:
+        return self.config.get("trainer") or {}
+
+    @property
+    def _device(self) -> str:
+        import torch
+
+        return "cuda" if self._trainer.get("accelerator") != "cpu" and torch.cuda.is_available() else "cpu"
 
     def _is_ours(self, file: Path) -> bool:
         """Whether figures are of these weights; those beside the config.yaml are of the best checkpoint."""

@@ -63,6 +63,20 @@ def test_where_films_meet_it_counts_how_many_are_together(made):
         return identity.determining(config, made.identity, None, meeting=True)
 
     assert identity.key(facts(8, 1)) != identity.key(facts(4, 2)) and facts(8, 1)["batch"] == facts(4, 2)["batch"]
+    two, twice = (
+        identity.determining(
+            {**made.config, "trainer": {**made.config["trainer"], name: 2}}, made.identity, None, 1, True
+        )
+        for name in ("devices", "accumulate_grad_batches")
+    )
+    assert two["batch"] == twice["batch"] and identity.key(two) != identity.key(twice)  # films of devices are gathered
+
+
+def test_films_that_are_mixed_meet():
+    from xrayssl.finetuning.mixing import Mixing
+    from xrayssl.methods import Finetune
+
+    assert kind.meeting(Finetune(["a", "b"], "multiclass", backbone="test_vit", img_size=96, mixing=Mixing(mixup=0.2)))
 
 
 def test_a_watching_callback_changes_nothing_and_another_does(made):

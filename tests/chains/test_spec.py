@@ -70,6 +70,14 @@ def test_a_key_that_is_given_twice_is_refused(tmp_path):
     assert "the key 'seeds' is given twice" in refused(config)[0]
 
 
+def test_a_key_of_a_merged_mapping_may_be_said_otherwise(tmp_path):
+    config, path = written(tmp_path, SHARED), tmp_path / "study.yaml"
+    path.write_text("set: &all {data.img_size: 64, trainer.max_epochs: 1}\n" + path.read_text())
+    merged = path.read_text().replace("set: &all", "set: &all", 1) + "seeds: [1]\n"
+    path.write_text(merged.replace("recipes:", "recipes:", 1))
+    assert spec.asked(own(config), []).seeds == [1]
+
+
 def test_a_setting_for_a_configuration_outside_the_study_is_refused(tmp_path):
     assert "turn.model.ema: this is for no stage" in refused(written(tmp_path, SHARED), ["--turn.model.ema", "0.9"])[0]
 

@@ -2,7 +2,16 @@ import numpy as np
 import pytest
 from scipy import integrate, stats
 
-from xrayssl.explain.nulls import SIGMA, centred_gaussian, compare, compare_all, other_patients, random_maps, uniform
+from xrayssl.explain.nulls import (
+    SIGMA,
+    centred_gaussian,
+    compare,
+    compare_all,
+    compare_networks,
+    other_patients,
+    random_maps,
+    uniform,
+)
 from xrayssl.explain.regions import area_mean
 from xrayssl.explain.statistics import center_offset, edge_energy, entropy
 from xrayssl.statistics.resampling import draws, expanded
@@ -55,6 +64,12 @@ def test_one_patient_has_no_other():
         other_patients(["a", "a"])
 
 
+def test_within_a_group_it_is_another_patient_of_it_or_nobody():
+    patient, group = ["a", "b", "a", "c", "c"], ["x", "x", "y", "y", "z"]
+    drawn = np.stack([other_patients(patient, seed, group) for seed in range(50)])
+    assert (drawn == [1, 0, 3, 2, -1]).all()
+
+
 def test_the_interval_is_that_of_patients_drawn_with_replacement():
     weight = np.concatenate(list(draws(12, 200, seed=3)), axis=1)
     patient = np.unique(PATIENT, return_inverse=True)[1]
@@ -90,6 +105,25 @@ def test_where_there_is_nothing_to_tell_p_is_evenly_spread():
     found = [compare(np.random.default_rng(k).normal(size=25), 0, np.arange(25), resamples=300)["p"]
              for k in range(200)]  # fmt: skip
     assert stats.kstest(found, "uniform").pvalue > 0.01
+
+
+def test_against_networks_it_is_a_prediction_of_one_more_with_patients_beside():
+    nulls = [VALUE * share + noise for share, noise in zip((0.1, 0.2, 0.3), 0.2 * RNG.normal(size=(3, 40)), strict=True)]
+    found = compare_networks({"a": (VALUE, nulls)}, PATIENT, resamples=200)["a"]
+    weight = np.concatenate(list(draws(12, 200, seed=0)), axis=1)[np.unique(PATIENT, return_inverse=True)[1]]
+    apart = np.stack([VALUE - one for one in nulls])
+    cloud = (apart @ weight) / weight.sum(axis=0)
+    covariance = np.mean([np.cov(cloud[i], cloud[j])[0, 1] for i in range(3) for j in range(3) if i != j]) * 12 / 11
+    spread = apart.mean(axis=1).var(ddof=1) * 4 / 3
+    df = (spread + covariance) ** 2 / (spread**2 / 2 + covariance**2 / 11)
+    half = stats.t.ppf(0.975, df) * (spread + covariance) ** 0.5
+    assert (found["low"], found["high"]) == pytest.approx((apart.mean() - half, apart.mean() + half))
+    assert found["networks"] == 3 and found["each"] == pytest.approx([one.mean() for one in nulls])
+
+
+def test_of_networks_of_which_one_speaks_there_is_no_interval():
+    found = compare_networks({"a": (VALUE, [VALUE / 2, np.full(40, np.nan)]), "b": (VALUE, [])}, PATIENT)
+    assert found["a"]["networks"] == 1 and found["a"]["p"] is None and found["b"]["difference"] is None
 
 
 def test_films_that_lack_a_number_are_left_out_and_counted():

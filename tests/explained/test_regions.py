@@ -1,7 +1,9 @@
 import cv2
 import numpy as np
 import pytest
+from classifiers import films
 
+from xrayssl.cli import main
 from xrayssl.data import ChestXrayDataModule, ShoulderXrayDataModule
 from xrayssl.data.augment import Augment
 from xrayssl.data.corpora import phantom
@@ -53,9 +55,7 @@ def test_a_film_without_a_box_has_no_region():
 
 def test_phantoms_have_the_masks_of_their_anatomy():
     data = module(ShoulderXrayDataModule, "shoulder")
-    regions = Regions(data, None, (4, 4))
-    assert "joint" in regions.names
-    joint = regions.masks(0)["joint"]
+    joint = Regions(data, None, (4, 4)).masks(0)["joint"]
     path = data.manifest.table["path"].iat[0]
     assert joint.sum() / 16 == pytest.approx(phantom.outlines(path)["joint"].mean(), abs=0.15) and joint.max() > 0.5
 
@@ -75,3 +75,27 @@ def test_masks_of_a_folder_are_found_by_the_films_names(tmp_path):
 def test_masks_that_are_not_there_are_told(tmp_path):
     with pytest.raises(UserError, match="there is no such folder"):
         Regions(module(), tmp_path / "none", (4, 4))
+
+
+def test_a_mask_of_0_and_1_is_one(tmp_path):
+    data = module()
+    stem = data.manifest.table["path"].iat[3].rpartition("/")[2]
+    cv2.imwrite(str(tmp_path / stem), np.ones((48, 48), np.uint8))
+    assert Regions(data, tmp_path, (4, 4)).masks(3)["mask"].min() == 1
+
+
+def test_masks_are_refused_where_films_share_names_or_lie_in_a_store_that_cut_them(tmp_path):
+    for folder in ("a", "b"):
+        films(tmp_path / "films" / folder)
+    data = ChestXrayDataModule({"folder": str(tmp_path / "films")}, img_size=32, num_workers=0)
+    with pytest.raises(UserError, match="films share names"):
+        Regions(data, tmp_path, (4, 4))
+    assert (
+        main(
+            ["prepare", "--data.corpora.folder", str(tmp_path / "films" / "a"), "--out", str(tmp_path / "s"), "--trim"]
+        )
+        == 0
+    )
+    stored = ChestXrayDataModule({"folder": str(tmp_path / "s" / "folder")}, img_size=32, num_workers=0)
+    with pytest.raises(UserError, match="cut their borders off"):
+        Regions(stored, tmp_path, (4, 4))

@@ -75,7 +75,7 @@ def determining(
         "model": {**config["model"], "init_args": _contents(_without(config["model"]["init_args"], ("init_from",)))},
         "trainer": {**_without(trainer, MACHINE), "callbacks": callbacks},
     }
-    together = {"together": data["batch_size"]} if meeting else {}
+    together = {"together": [data["batch_size"], world(trainer, processes)]} if meeting else {}
     return {"version": VERSION, "config": _said(kept), "batch": batch, **together, "films": dict(films), "start": start,
             "code": code_version()}  # fmt: skip
 

@@ -128,14 +128,15 @@ def rehearsed(step: Step, start: str | None) -> Kind:
 
 
 def meeting(method: Any) -> bool:
-    """Whether films of a forward pass change each other's results: by batch norms, or because the method compares them.
+    """Whether films of a forward pass change each other's results: in batch norms, by mixing, or by being compared.
 
     Args:
         method: Of ours, or anybody's, of which the worst is assumed.
     """
     from torch.nn.modules.batchnorm import _BatchNorm
 
-    return type(method).__name__ not in ALONE or any(isinstance(part, _BatchNorm) for part in method.modules())
+    mixes = bool(getattr(method, "mixing", None))
+    return mixes or type(method).__name__ not in ALONE or any(isinstance(one, _BatchNorm) for one in method.modules())
 
 
 def _anchored(value: str) -> str:

@@ -7,7 +7,7 @@ seeds, label fractions and what is `set` for all of them.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -138,21 +138,23 @@ def _study(path: Path, problems: list[str]) -> Content:
     return content
 
 
-class _EachOnce(yaml.SafeLoader):
-    """Refuses a key that is given twice, of which YAML keeps the last and says nothing."""
-
-    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
-        """As the parent does."""
-        keys = [key.value for key, _ in node.value]
-        for key in keys:
-            if keys.count(key) > 1:
-                raise yaml.YAMLError(f"the key {key!r} is given twice, {str(node.start_mark).strip()}")
-        return super().construct_mapping(node, deep)
+def _given_twice(node: Any) -> Iterator[str]:
+    """A sentence about each key that a file gives twice, of which YAML keeps the last and says nothing."""
+    if isinstance(node, yaml.MappingNode):
+        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        for key in {key for key in keys if keys.count(key) > 1}:
+            yield f"the key {key!r} is given twice, {str(node.start_mark).strip()}"
+    for child in node.value if isinstance(node, yaml.CollectionNode) else ():
+        for one in child if isinstance(child, tuple) else (child,):
+            yield from _given_twice(one)
 
 
 def _mapping(path: Path) -> Content:
     try:
-        content = yaml.load(path.read_text(encoding="utf-8"), _EachOnce)
+        text = path.read_text(encoding="utf-8")
+        if twice := next(_given_twice(yaml.compose(text, yaml.SafeLoader)), None):
+            raise yaml.YAMLError(twice)
+        content = yaml.safe_load(text)
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         reason = " ".join(str(error).split())
         raise UserError(f"{path}: this is not YAML that can be read ({reason}).") from None

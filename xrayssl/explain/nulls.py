@@ -6,7 +6,7 @@ and the map, or region, of somebody else (`other_patients`), which has the place
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -52,17 +52,33 @@ def random_maps(count: int, grid: tuple[int, int], seed: int = 0) -> Floats:
     return 1 - np.random.default_rng(seed).random((count, *grid))
 
 
-def other_patients(patient_N: ArrayLike, seed: int = 0) -> Ints:
+def other_patients(patient_N: ArrayLike, seed: int = 0, group_N: ArrayLike | None = None) -> Ints:
     """For every film the number of a film of another patient, drawn evenly from all of these.
 
     Args:
         patient_N: Any label that is equal for films of one patient.
         seed: Of the draw.
+        group_N: Films are drawn within a group, such as the class that is explained, so that the map of another finding
+            is no null; None: all are one group.
+
+    Returns:
+        Numbers (N,); -1 where the group has no other patient.
 
     Raises:
-        ValueError: If all films are of one patient.
+        ValueError: If there are no groups, and all films are of one patient.
     """
-    _, who_N, size_M = np.unique(np.asarray(patient_N), return_inverse=True, return_counts=True)
+    if group_N is None:
+        return _others(np.asarray(patient_N), seed)
+    patient, group, found = np.asarray(patient_N), np.asarray(group_N), np.full(len(np.asarray(patient_N)), -1)
+    for one in np.unique(group):
+        inside = np.flatnonzero(group == one)
+        if len(np.unique(patient[inside])) > 1:
+            found[inside] = inside[_others(patient[inside], seed)]
+    return found
+
+
+def _others(patient_N: np.ndarray, seed: int) -> Ints:
+    _, who_N, size_M = np.unique(patient_N, return_inverse=True, return_counts=True)
     if len(size_M) < 2:
         raise ValueError("Films of another patient are drawn; give films of two or more.")
     by_who_N, end_M = np.argsort(who_N, kind="stable"), np.cumsum(size_M)
@@ -126,6 +142,75 @@ def compare_all(
         apart[name] = value, np.broadcast_to(np.asarray(null_N, dtype=np.float64), value.shape)
     cloud = _resampled({name: value - null for name, (value, null) in apart.items()}, patient, resamples, seed)
     return {name: _told(*both, patient, cloud.get(name, np.empty(0)), level) for name, both in apart.items()}
+
+
+def compare_networks(
+    pairs: Mapping[Any, tuple[ArrayLike, Sequence[ArrayLike]]],
+    patient_N: ArrayLike,
+    *,
+    resamples: int = 1000,
+    seed: int = 0,
+    level: float = 0.95,
+) -> dict[Any, dict[str, Any]]:
+    """Numbers of films against those that several networks with random weights give, as one of which this might pass.
+
+    Random networks differ from each other as trained ones do, and patients know nothing of that. What is asked is
+    whether this network is another draw of them, so that its figure less their mean has the variance
+
+        S^2 (1 + 1 / K) + max(C, 0)
+
+    with S^2 between the means of K networks, and C the mean covariance of two of the differences over patients, as
+    Obuchowski and Rockette (1995) have it for readers; degrees of freedom are Satterthwaite's (1946). With few networks
+    only large differences are told.
+
+    Args:
+        pairs: Name to a number, and the same number of the same films by each network; NaN where there is none.
+        patient_N: See `compare`, as everything else.
+        resamples: Likewise.
+        seed: Likewise.
+        level: Likewise.
+
+    Returns:
+        As `compare`, with "networks", the number of those that say anything, and "each", their means. With fewer than
+        two, or a single patient, there is no interval and no p.
+    """
+    patient, found = np.asarray(patient_N), {}
+    apart = {(name, place): np.asarray(value_N, dtype=np.float64) - np.asarray(null_N, dtype=np.float64)
+             for name, (value_N, several) in pairs.items() for place, null_N in enumerate(several)}  # fmt: skip
+    cloud = _resampled(apart, patient, resamples, seed)
+    for name, (value_N, several) in pairs.items():
+        usable = [place for place in range(len(several)) if not np.isnan(apart[name, place]).all()]
+        told = [compare(value_N, several[place], patient, resamples=0) for place in usable]
+        clouds = [cloud[name, place] for place in usable] if cloud else []
+        found[name] = _over_networks(told, clouds, level) | {"networks": len(usable)}
+    return found
+
+
+def _over_networks(told: Sequence[Mapping[str, Any]], clouds: Sequence[Floats], level: float) -> dict[str, Any]:
+    if not told:
+        return {**dict.fromkeys(("value", "null", "difference", "low", "high", "p", "films", "patients", "left_out")),
+                "each": []}  # fmt: skip
+    means = {key: float(np.mean([one[key] for one in told])) for key in ("value", "null", "difference")}
+    size = {key: min(one[key] for one in told) for key in ("films", "patients")}
+    size["left_out"] = max(one["left_out"] for one in told)
+    ends = dict.fromkeys(("low", "high", "p"))
+    if len(told) > 1 and clouds and len(clouds[0]):
+        ends = _predicted(np.array([one["difference"] for one in told]), np.stack(clouds), size["patients"], level)
+    return {**means, **ends, **size, "each": [one["null"] for one in told]}
+
+
+def _predicted(apart_K: Floats, cloud_KR: Floats, patients: int, level: float) -> dict[str, Any]:
+    """Interval and p of the mean difference; see `compare_networks`."""
+    count, known_KR = len(apart_K), cloud_KR[:, ~np.isnan(cloud_KR).any(axis=0)]
+    shared = np.cov(known_KR)[~np.eye(count, dtype=bool)].mean() * patients / max(1, patients - 1)
+    of_networks, of_patients = apart_K.var(ddof=1) * (1 + 1 / count), max(0.0, float(shared))
+    variance = of_networks + of_patients
+    if not variance > 0:
+        return dict.fromkeys(("low", "high", "p"))
+    df = variance**2 / (of_networks**2 / (count - 1) + of_patients**2 / max(1, patients - 1))
+    half, mean = stats.t.ppf((1 + level) / 2, df) * variance**0.5, apart_K.mean()
+    p = 2 * stats.t.sf(abs(mean) / variance**0.5, df)
+    return {"low": float(mean - half), "high": float(mean + half), "p": float(p)}
 
 
 def _told(value: Floats, null: Floats, patient: np.ndarray, cloud_R: Floats, level: float) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
@@ -15,33 +14,18 @@ import pandas as pd
 import torch
 
 from xrayssl.classifier import Classifier
+from xrayssl.data.augment import sides
 from xrayssl.data.parallel import Progress
 from xrayssl.errors import UserError
+from xrayssl.explain import nulls
 from xrayssl.explain.kinds import explain, layer_named
 from xrayssl.explained import targets
+from xrayssl.explained.facts import How, facts
 from xrayssl.explained.regions import Regions
-from xrayssl.files import appearing, write_json
 from xrayssl.statistics.resampling import Floats
 
 log = logging.getLogger(__name__)
-FACTS, FILMS, MAPS = "facts.json", "films.parquet", "maps.npz"
-
-
-@dataclass(frozen=True)
-class How:
-    """How films are explained.
-
-    Args:
-        kind: Of map; see `explain.kinds.KINDS`.
-        layer: Dotted name of a layer in place of the backbone's grid.
-        classes: See `targets.checked`.
-        split: "test" or "val".
-    """
-
-    kind: str = "grad_cam"
-    layer: str | None = None
-    classes: tuple[str, ...] = (targets.LABEL,)
-    split: str = "test"
+SEED = 0
 
 
 @dataclass(frozen=True)
@@ -49,9 +33,9 @@ class Collection:
     """What was found of a network's films.
 
     Args:
-        table: A row for each film and class: row (of the manifest), film, patient, class, label, probability, right
-            (the class is there, and the network says so), predicted (of one class in several the most probable, else
-            empty).
+        table: A row for each film and class: row (of the manifest), film, patient, class, label, probability, right (1:
+            the class is there, and the network says so; NaN: no threshold says what it says), predicted (of one class
+            in several the most probable, else empty).
         map_Nhw: Raw, 0 or more, a map per row.
         region: Name to region_Nhw, NaN where a film has none: `box`, and those of masks.
         facts: What it was made from.
@@ -67,9 +51,32 @@ class Collection:
         """Of each map."""
         return self.table["patient"].astype(str).to_numpy()
 
-    def with_maps(self, map_Nhw: Floats) -> Collection:
-        """The same films and classes, with other maps."""
-        return Collection(self.table, map_Nhw, self.region, self.facts)
+    def others(self, among_N: np.ndarray | None = None) -> np.ndarray:
+        """For every map the place of one of another patient's for the same class; -1 where there is none.
+
+        Args:
+            among_N: Maps that take part, bool; None: all.
+        """
+        among = np.arange(len(self.table)) if among_N is None else np.flatnonzero(among_N)
+        classes = self.table["class"].astype(str).to_numpy()
+        drawn = nulls.other_patients(self.patients[among], SEED, classes[among])
+        found = np.full(len(self.table), -1)
+        found[among] = np.where(drawn < 0, -1, among[drawn])
+        return found
+
+    def swapped(self, order_N: np.ndarray) -> Floats:
+        """The maps at these places, empty where there is none."""
+        return np.where((order_N >= 0)[:, None, None], self.map_Nhw[order_N], 0.0)
+
+    def names(self, among_N: np.ndarray | None = None) -> list[tuple[str, str]]:
+        """Film and class of each map, or of some of them."""
+        table = self.table if among_N is None else self.table[among_N]
+        return list(zip(films_of(table), table["class"].astype(str), strict=True))
+
+    @property
+    def full(self) -> np.ndarray:
+        """Which maps are not empty, bool (N,)."""
+        return np.asarray(self.map_Nhw.max(axis=(1, 2)) > 0)
 
 
 def collect(classifier: Classifier, data: Any, how: How, masks: Path | None = None) -> Collection:
@@ -85,6 +92,7 @@ def collect(classifier: Classifier, data: Any, how: How, masks: Path | None = No
         UserError: If classes, layer or kind do not fit the network, or nothing is to be explained.
     """
     targets.checked(how.classes, classifier.classes)
+    _check(classifier, data, how)
     found = [*_explained(classifier, data, how)]
     if not found:
         raise UserError(f"None of the {how.split} films has a class to explain by --class {' '.join(how.classes)}.")
@@ -96,29 +104,34 @@ def collect(classifier: Classifier, data: Any, how: How, masks: Path | None = No
     return Collection(table, map_Nhw, region, facts(classifier, data, how, masks))
 
 
-def facts(classifier: Classifier, data: Any, how: How, masks: Path | None = None) -> dict[str, Any]:
-    """What a collection is made from; of equal facts come equal maps."""
-    checkpoint = classifier.checkpoint.stat()
-    return {
-        "version": 1,
-        "run": str(classifier.run),
-        "checkpoint": [classifier.checkpoint.name, checkpoint.st_size, checkpoint.st_mtime_ns],
-        "films": data.manifest.checksum(),
-        "kind": how.kind, "layer": how.layer, "classes": list(how.classes), "split": how.split,
-        "masks": str(masks) if masks else None,
-        "network": classifier.method.backbone.architecture, "names": classifier.classes, "task": classifier.method.task,
-    }  # fmt: skip
+def _check(classifier: Classifier, data: Any, how: How) -> None:
+    """Sees whether films and network go together, and tells of findings that are never predicted.
+
+    Raises:
+        UserError: If not.
+    """
+    size = tuple(classifier.method.backbone.img_size)
+    if sides(data.img_size) != size:
+        raise UserError(f"--data.img_size {data.img_size}: the network was trained on films of {size[0]} x {size[1]} "
+                        "pixels, and is explained on such.")  # fmt: skip
+    missing = [name for name in classifier.classes if name not in thresholds(classifier)]
+    if targets.PREDICTION in how.classes and classifier.method.task == "multilabel" and missing:
+        if classifier.of_studies:
+            raise UserError("The run scores studies, so that no threshold says which findings a film is predicted to "
+                            "have; name findings, or label, with --class.")  # fmt: skip
+        if len(missing) < len(classifier.classes):
+            log.warning("Without a threshold, and therefore never predicted: %s.", ", ".join(missing))
 
 
 def _explained(classifier: Classifier, data: Any, how: How) -> Iterator[tuple[list[dict[str, Any]], Floats]]:
     """Rows and maps of each class in each batch."""
     layer = layer_of(classifier, how)
-    rows = data.manifest.rows(how.split)
+    rows, label_NK = data.manifest.rows(how.split), labels_of(data, classifier)
     loader = data.central(rows)
     with closing(Progress(f"{how.kind} of {how.split} films", "film", len(rows), 0)) as progress:
         for batch in loader:
             probability_BK = classifier.probabilities(batch["image"]).numpy()
-            label_BK = batch["label"].numpy()
+            label_BK = label_NK[batch["index"].numpy()]
             asked_BK = targets.chosen(how.classes, classifier.classes, classifier.method.task, label_BK,
                                       probability_BK, thresholds(classifier))  # fmt: skip
             for number in np.flatnonzero(asked_BK.any(axis=0)):
@@ -127,6 +140,16 @@ def _explained(classifier: Classifier, data: Any, how: How) -> Iterator[tuple[li
                                   probability_BK[some])  # fmt: skip
                 yield described, maps_of(classifier, batch["image"][torch.from_numpy(some)], int(number), how, layer)
             progress.step(len(label_BK))
+
+
+def labels_of(data: Any, classifier: Classifier) -> np.ndarray:
+    """Labels of all films for the network's classes, by name, (N, K); NaN where the films' table does not know."""
+    found = np.full((len(data.manifest), len(classifier.classes)), np.nan, dtype=np.float32)
+    known = data.manifest.labels()
+    for place, name in enumerate(classifier.classes):
+        if name in data.classes:
+            found[:, place] = known[:, data.classes.index(name)]
+    return found
 
 
 def thresholds(classifier: Classifier) -> Mapping[str, float]:
@@ -153,7 +176,7 @@ def maps_of(classifier: Classifier, image_BCHW: torch.Tensor, number: int, how: 
     Raises:
         UserError: If this kind of map cannot be had of this network.
     """
-    method = classifier.method
+    method = classifier.placed()
     normalised_BCHW = method.backbone.normalize(
         image_BCHW.expand(-1, method.backbone.in_chans, -1, -1).to(method.device)
     )
@@ -173,12 +196,12 @@ def _rows(
     right_B = (
         targets.right(classifier.classes, classifier.method.task, label_BK, probability_BK, known)[:, number]
         if sure
-        else np.zeros(len(rows), bool)
+        else np.full(len(rows), np.nan)
     )
     one_of_several = classifier.method.task == "multiclass"
     predicted = [classifier.classes[place] if one_of_several else "" for place in probability_BK.argmax(axis=1)]
     return [{"row": int(row), "film": film, "patient": str(patient), "class": name, "label": float(label),
-             "probability": float(probability), "right": bool(right), "predicted": said}
+             "probability": float(probability), "right": float(right), "predicted": said}
             for row, film, patient, label, probability, right, said in zip(
                 rows, films["path"], films["patient"], label_BK[:, number], probability_BK[:, number], right_B,
                 predicted, strict=True)]  # fmt: skip
@@ -186,52 +209,22 @@ def _rows(
 
 def _regions(table: pd.DataFrame, regions: Regions) -> dict[str, Floats]:
     """Region by its name, of those that any film has."""
-    empty = np.full(regions.grid, np.nan)
+    empty, pairs = np.full(regions.grid, np.nan), list(zip(table["row"], table["class"], strict=True))
     of_row = {row: regions.masks(row) for row in dict.fromkeys(table["row"])}
-    names = sorted({name for masks in of_row.values() for name in masks})
-    found = {"box": np.stack([regions.box(row, name) for row, name in zip(table["row"], table["class"], strict=True)])}
-    found |= {name: np.stack([of_row[row].get(name, empty) for row in table["row"]]) for name in names}
+    classes = {*regions.data.classes}
+    names = sorted({name for masks in of_row.values() for name in masks} - classes)
+    found = {"box": np.stack([regions.box(row, name) for row, name in pairs])}
+    found["finding"] = np.stack([of_row[row].get(name, empty) for row, name in pairs])
+    found |= {name: np.stack([of_row[row].get(name, empty) for row, _ in pairs]) for name in names}
     as_saved = {name: region_Nhw.astype(np.float32).astype(np.float64) for name, region_Nhw in found.items()}
     return {name: region_Nhw for name, region_Nhw in as_saved.items() if not np.isnan(region_Nhw).all()}
 
 
-def save(collection: Collection, folder: Path) -> None:
-    """Writes a collection into a folder, the facts last: where they are, everything is."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with appearing(folder / FILMS) as partial:
-        collection.table.to_parquet(partial, index=False)
-    arrays = {"map": collection.map_Nhw.astype(np.float32)}
-    arrays |= {f"region/{name}": region_Nhw.astype(np.float32) for name, region_Nhw in collection.region.items()}
-    with appearing(folder / MAPS) as partial, partial.open("wb") as file:
-        np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
-    write_json(folder / FACTS, collection.facts)
-
-
-def load(folder: Path, wanted: Mapping[str, Any]) -> Collection | None:
-    """Reads a collection, if there is one that was made from just this.
-
-    Args:
-        folder: Where it was saved.
-        wanted: Its facts.
-    """
-    try:
-        found = json.loads((folder / FACTS).read_text(encoding="utf-8"))
-        if found != json.loads(json.dumps(wanted)):
-            return None
-        with np.load(folder / MAPS) as arrays:
-            region = {name.removeprefix("region/"): arrays[name].astype(np.float64) for name in arrays.files
-                      if name.startswith("region/")}  # fmt: skip
-            return Collection(pd.read_parquet(folder / FILMS), arrays["map"].astype(np.float64), region, found)
-    except (OSError, ValueError, KeyError):
-        return None
-
-
 def alike(collections: Sequence[Collection]) -> bool:
     """Whether collections are of the same films and classes, in the same order."""
-    first = collections[0].table
-    return all(
-        len(one.table) == len(first)
-        and (one.table["row"].to_numpy() == first["row"].to_numpy()).all()
-        and (one.table["class"].to_numpy() == first["class"].to_numpy()).all()
-        for one in collections[1:]
-    )
+    return all(one.names() == collections[0].names() for one in collections[1:])
+
+
+def films_of(table: pd.DataFrame) -> list[str]:
+    """Films by the last two parts of their paths, which stay when a corpus moves."""
+    return ["/".join(str(path).split("/")[-2:]) for path in table["film"]]

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import sys
+import tempfile
 from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from xrayssl.data_request import DATA_OPTIONS, Options, parse
+from xrayssl.data_request import Options, parse
 from xrayssl.errors import UserError, refuse
-from xrayssl.request import split_equals
+from xrayssl.request import CORPORA, split_anew, split_equals
 from xrayssl.train import speak
 
 USAGE = "--run RUN | RUNS... [options]"
-TEXT = f"""Where does it look? Maps of the classes of films, drawn over the films, and numbers about them beside what a
+TEXT = """Where does it look? Maps of the classes of films, drawn over the films, and numbers about them beside what a
 uniform map, a centred Gaussian, networks with random weights and other patients' maps give.
 
   --run RUN                       folder of a finished run of a classifier: its best checkpoint
@@ -29,7 +30,7 @@ options:
   --split test                    or val
   --masks DIR                     masks of regions, DIR/<film>.png or DIR/<region>/<film>.png, bright inside
   --sheets 12                     films that are drawn
-  --random_weights 3              networks with random weights, as a null
+  --random_weights 8              networks with random weights, as a null; few tell only large differences
   --faithful 32                   films for insertion, deletion and ROAD; 0: none
   --cascade 32                    films for the loss of weights, stage by stage; 0: none
   --reference NAME                recipe that the others are compared with
@@ -37,11 +38,18 @@ options:
   --out DIR                       (default: RUN/explain, or the study's folder explain)
 
 other films than the run's own:
-{DATA_OPTIONS}
+  --data.corpora.folder PATH      a folder of films; --data.corpora.nih PATH for a known corpus; repeat to mix
+  --data.split_seed 1             of them, and whatever else `xrayssl fit --data.help` lists
 
 In DIR: explain.html, explain.json, the sheets, maps.npz and films.parquet; of several recipes recipes.html,
 recipes.csv, slider.html, and explain.json. No film leaves the machine; the pages hold films.
 """
+
+
+COUNTS = {"sheets": 12, "random_weights": 8, "faithful": 32, "cascade": 32}
+"""How many, where nobody says."""
+OWN_DRAW = ("corpora", "exclude", "fold", "fraction", "shots")
+"""Of a run's options, those that concern its own films alone."""
 
 
 def explain_command(argv: Sequence[str]) -> int:
@@ -55,7 +63,10 @@ def explain_command(argv: Sequence[str]) -> int:
     """
     runs, words = _apart(split_equals(argv))
     own, _ = _options().parse_known_args(words)
-    refuse(_wrong(own, runs))
+    refuse(_wrong(own, runs, words))
+    for name, count in COUNTS.items():
+        setattr(own, name, count if getattr(own, name) is None else getattr(own, name))
+    own.masks = own.masks.expanduser() if own.masks else None
     speak()
     if runs:
         from xrayssl.explained.several import explain_recipes
@@ -82,16 +93,16 @@ def _options() -> Options:
     options.add_argument("--layer")
     options.add_argument("--split", choices=("test", "val"), default="test")
     options.add_argument("--masks", type=Path)
-    for name, count in (("sheets", 12), ("random_weights", 3), ("faithful", 32), ("cascade", 32)):
-        options.add_argument(f"--{name}", type=int, default=count)
+    for name in COUNTS:
+        options.add_argument(f"--{name}", type=int)
     options.add_argument("--reference")
     options.add_argument("--ckpt_path", default="best")
     options.add_argument("--out", type=Path)
     return options
 
 
-def _wrong(own: Namespace, runs: Sequence[str]) -> list[str]:
-    counts = ("sheets", "random_weights", "faithful", "cascade")
+def _wrong(own: Namespace, runs: Sequence[str], words: Sequence[str]) -> list[str]:
+    deeper = [f"--{name}" for name in ("faithful", "cascade") if getattr(own, name) is not None]
     wrong = {
         "explain needs a trained run: --run RUN, or the runs of several recipes before all options.": (
             own.run is None and not runs
@@ -103,9 +114,19 @@ def _wrong(own: Namespace, runs: Sequence[str]) -> list[str]:
         "--ckpt_path goes with --run; of several recipes the best checkpoints are explained.": (
             own.ckpt_path != "best" and bool(runs)
         ),
-        **{f"--{name} must be 0 or more, not {getattr(own, name)}.": getattr(own, name) < 0 for name in counts},
+        f"{' and '.join(deeper)} look into one network: give --run RUN.": bool(deeper and runs),
+        "--class prediction explains other films of each run, which cannot be compared; name classes, or label.": (
+            bool(runs) and "prediction" in own.classes
+        ),
+        "--config has no place beside runs, whose own configuration says how films are seen.": (
+            any(word in ("--config", "-c") for word in words)
+        ),
+        f"--masks {own.masks}: there is no such folder.": (
+            own.masks is not None and not own.masks.expanduser().is_dir()
+        ),
+        **{f"--{name} must be 0 or more, not {getattr(own, name)}.": (getattr(own, name) or 0) < 0 for name in COUNTS},
     }
-    return [sentence for sentence, holds in wrong.items() if holds]
+    return [*(sentence for sentence, holds in wrong.items() if holds), *split_anew(words)]
 
 
 def data_of(run: Path, words: Sequence[str]) -> Any:
@@ -118,11 +139,19 @@ def data_of(run: Path, words: Sequence[str]) -> Any:
     Raises:
         UserError: If the films cannot be had.
     """
+    import yaml
+
     config = run.expanduser() / "config.yaml"
     if not config.is_file():
         raise UserError(f"{run}: there is no run in that folder (no config.yaml).")
-    given = any(word in ("--config", "-c") for word in words)
-    return parse(_options(), [*([] if given else ["--config", str(config)]), *words]).module
+    content = {"data": yaml.safe_load(config.read_text(encoding="utf-8"))["data"]}
+    if any(word.startswith(CORPORA.rstrip(".")) for word in words):  # these films instead of the run's own
+        kept = content["data"].get("init_args") or {}
+        content["data"]["init_args"] = {name: value for name, value in kept.items() if name not in OWN_DRAW}
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "config.yaml")
+        path.write_text(yaml.safe_dump(content), encoding="utf-8")
+        return parse(_options(), ["--config", str(path), *words]).module
 
 
 def told(path: Path) -> None:

@@ -11,9 +11,11 @@ import torch
 from torch import Tensor
 
 from xrayssl.classifier import Classifier
+from xrayssl.comparison.inference import holm
 from xrayssl.data.parallel import Progress
 from xrayssl.explain import faithfulness, nulls, sanity
-from xrayssl.explained.collection import Collection, How, layer_of, maps_of
+from xrayssl.explained.collection import Collection, layer_of, maps_of
+from xrayssl.explained.facts import How
 from xrayssl.statistics.resampling import Floats
 
 BATCH = 16
@@ -67,13 +69,16 @@ def faithful(classifier: Classifier, data: Any, collection: Collection, count: i
                   for other in ("random", "centred_gaussian")} for way in ("insertion", "deletion")}  # fmt: skip
     told["road"] = {"least_first_less_most_first": nulls.compare(value["map", LEAST_FIRST], value["map", MOST_FIRST],
                                                                  patient)}  # fmt: skip
+    every = [one for ways in told.values() for one in ways.values()]
+    for one, adjusted in zip(every, holm([one["p"] for one in every]), strict=True):
+        one["p_holm"] = adjusted
     return {"films": len(rows), **told}
 
 
 def _areas(
     classifier: Classifier, data: Any, collection: Collection, rows: np.ndarray, seed: int
 ) -> dict[tuple[str, str], Floats]:
-    method = classifier.method
+    method = classifier.placed()
     image_BCHW = images(data, collection, rows).expand(-1, method.backbone.in_chans, -1, -1)
     number_B = torch.tensor([classifier.classes.index(name) for name in collection.table["class"].to_numpy()[rows]])
 
@@ -110,8 +115,8 @@ def cascade(classifier: Classifier, data: Any, collection: Collection, count: in
         return []
     seen, own = images(data, collection, rows), collection.map_Nhw[rows]
     names = collection.table["class"].to_numpy()[rows]
-    patient = collection.patients[rows]
-    others = _mean(sanity.spearman(own, own[nulls.other_patients(patient)])) if len({*patient}) > 1 else None
+    among = np.isin(np.arange(len(collection.table)), rows)
+    others = _mean(sanity.spearman(own, collection.swapped(collection.others(among))[rows]))
     stages = []
     for lost, model in sanity.cascading(classifier.method):
         copy = Classifier(classifier.checkpoint, model, classifier.config)

@@ -53,48 +53,58 @@ def beside_nulls(collection: Collection, random_weights: Sequence[Floats]) -> li
         collection: Of the network.
         random_weights: Maps of the same films and classes by networks with random weights, each (N, h, w).
     """
-    own, null = numbers(collection.map_Nhw, collection.region), null_numbers(collection, random_weights)
+    own, null = numbers(collection.map_Nhw, collection.region), null_numbers(collection)
     pairs: dict[Any, Any] = {(name, ""): (value_N, 0.0) for name, value_N in own.items()}
     pairs |= {(name, which): (value_N, values[name]) for name, value_N in own.items() for which, values in null.items()
               if name in values and _says_something(which, name)}  # fmt: skip
     told = nulls.compare_all(pairs, collection.patients, resamples=RESAMPLES)
-    against = [key for key in told if key[1]]
-    for key, adjusted in zip(against, holm([told[key]["p"] for key in against]), strict=True):
-        told[key]["p_holm"] = adjusted
+    each = [numbers(map_Nhw, collection.region) for map_Nhw in random_weights]
+    random = nulls.compare_networks({name: (own[name], [one[name] for one in each]) for name in own if each},
+                                    collection.patients)  # fmt: skip
+    told |= {(name, RANDOM): one for name, one in random.items()}
+    rows = [_row(name, told) for name in own]
+    every = [one for row in rows for one in row["nulls"].values()]
+    for one, adjusted in zip(every, holm([one["p"] for one in every]), strict=True):
+        one["p_holm"] = adjusted
+    return rows
+
+
+def _row(name: str, told: Mapping[tuple[str, str], dict[str, Any]]) -> dict[str, Any]:
     kept = ("value", "low", "high", "films", "patients", "left_out")
-    return [{"name": name, **{key: told[name, ""][key] for key in kept},
-             "nulls": {which: told[name, which] for number, which in against if number == name}}
-            for name in own]  # fmt: skip
+    return {"name": name, **{key: told[name, ""][key] for key in kept},
+            "nulls": {which: one for (number, which), one in told.items() if number == name and which}}  # fmt: skip
 
 
 def _says_something(null: str, name: str) -> bool:
     """A uniform map has no offset, and all its cells alike: of entropy and Gini it is the unit, not a null."""
-    return null == RANDOM or name.startswith(("edge_energy", "energy_in", "relative", "pointing", "pixel")) or (
-        null == GAUSSIAN and name.startswith(("entropy", "gini"))
-    )  # fmt: skip
+    of_area = name.startswith(("edge_energy", "energy_in", "relative", "pointing", "pixel"))
+    return of_area or (null == GAUSSIAN and name.startswith(("entropy", "gini")))
 
 
-def null_numbers(collection: Collection, random_weights: Sequence[Floats]) -> dict[str, Numbers]:
-    """Every number of each null of each map, by the null's name."""
+def null_numbers(collection: Collection) -> dict[str, Numbers]:
+    """Every number of the nulls that need no other network, of each map, by the null's name."""
     shape, region = collection.map_Nhw.shape, collection.region
     grid = shape[1], shape[2]
-    found = {UNIFORM: numbers(np.broadcast_to(nulls.uniform(grid), shape), region),
-             GAUSSIAN: numbers(np.broadcast_to(nulls.centred_gaussian(grid), shape), region)}  # fmt: skip
-    if random_weights:
-        each = [numbers(map_Nhw, region) for map_Nhw in random_weights]
-        found[RANDOM] = {name: mean_known(np.stack([one[name] for one in each])) for name in each[0]}
+    found: dict[str, Numbers] = {
+        UNIFORM: numbers(np.broadcast_to(nulls.uniform(grid), shape), region),
+        GAUSSIAN: numbers(np.broadcast_to(nulls.centred_gaussian(grid), shape), region),
+    }
     if region and len({*collection.patients}) > 1:
-        others = numbers(collection.map_Nhw[nulls.other_patients(collection.patients, SEED)], region)
-        found[OTHERS] = {name: values for name, values in others.items() if "/" in name}
+        found[OTHERS] = {}
+        for name, region_Nhw in region.items():
+            order = collection.others(collection.full & ~np.isnan(region_Nhw).any(axis=(1, 2)))
+            others = numbers(collection.swapped(order), {name: region_Nhw})
+            found[OTHERS] |= {number: values for number, values in others.items() if "/" in number}
     return found
 
 
-def mean_known(value_SN: Floats) -> Floats:
-    """Mean over networks of those that are known."""
-    known_SN = ~np.isnan(value_SN)
-    count_N = known_SN.sum(axis=0)
-    found: Floats = np.where(count_N, np.where(known_SN, value_SN, 0).sum(axis=0) / np.maximum(count_N, 1), np.nan)
-    return found
+def means(several: Sequence[Numbers]) -> dict[str, float]:
+    """Mean of each number over maps, and over networks that have it."""
+    each: dict[str, list[float]] = {}
+    for values in several:
+        for name, value_N in values.items():
+            each.setdefault(name, []).extend(value_N[~np.isnan(value_N)].tolist())
+    return {name: float(np.mean(known)) for name, known in each.items() if known}
 
 
 def overlaps(collection: Collection) -> dict[str, Any]:
@@ -106,7 +116,7 @@ def overlaps(collection: Collection) -> dict[str, Any]:
     """
     found = {}
     for name, region_Nhw in collection.region.items():
-        has_N = ~np.isnan(region_Nhw).any(axis=(1, 2)) & (collection.map_Nhw.max(axis=(1, 2)) > 0)
+        has_N = ~np.isnan(region_Nhw).any(axis=(1, 2)) & region_Nhw.any(axis=(1, 2)) & collection.full
         map_Nhw, covered_Nhw, patient_N = collection.map_Nhw[has_N], region_Nhw[has_N], collection.patients[has_N]
         if len({*patient_N}) < 2:
             continue
@@ -150,7 +160,7 @@ def summary(collection: Collection, random_weights: Sequence[Floats]) -> dict[st
     return {
         "maps": len(table), "films": int(table["row"].nunique()), "patients": int(table["patient"].nunique()),
         "grid": list(map_Nhw.shape[1:]),
-        "right": int(table["right"].sum()),
+        "right": int((table["right"] == 1).sum()),
         "empty_rate": statistics.empty_rate(map_Nhw),
         "empty_rate_random_weights": (
             float(np.mean([statistics.empty_rate(one) for one in random_weights])) if random_weights else None

@@ -82,10 +82,11 @@ def sentences(content: Mapping[str, Any], numbers: Mapping[str, Any]) -> Iterato
 def _against(one: Mapping[str, Any] | None, null: str) -> str | None:
     if not one or one["difference"] is None:
         return None
+    which = plots.IN_SENTENCES[null]
     if one["p_holm"] is None or one["p_holm"] >= SURE:
-        return f"not shown to differ from {plots.IN_SENTENCES[null]}"
-    which = "more" if one["difference"] > 0 else "less"
-    return f"{which} than {plots.IN_SENTENCES[null]} ({signed(one['difference'])}, {span(one)})"
+        return f"not shown to differ from {which}"
+    more = "more" if one["difference"] > 0 else "less"
+    return f"{more} than {which} ({signed(one['difference'])}, {span(one)})"
 
 
 def figures(content: Mapping[str, Any], numbers: Mapping[str, Any]) -> Markup:
@@ -174,9 +175,9 @@ def faithful(found: Mapping[str, Any]) -> Iterator[Markup]:
             ("ROAD, least important first less most important first; more is better",
              found["road"]["least_first_less_most_first"])]  # fmt: skip
     cells = [element("tr", element("td", name), element("td", signed(one["difference"])), element("td", span(one)),
-                     element("td", chance(one["p"]))) for name, one in rows]  # fmt: skip
+                     element("td", chance(one["p_holm"]))) for name, one in rows]  # fmt: skip
     head = element("tr", [element("th", title, scope="col") for title in ("Area under the curve", "Difference",
-                                                                          "95 % interval", "p")])  # fmt: skip
+                                                                          "95 % interval", "p (Holm)")])  # fmt: skip
     yield element("p", f"On {amount(found['films'], 'film')}; probabilities of the explained class.", class_="note")
     yield element("table", element("thead", head), element("tbody", cells), class_="numbers")
 

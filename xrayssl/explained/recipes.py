@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
+from itertools import combinations, permutations
 from typing import Any
 
 import numpy as np
 
 from xrayssl.comparison.comparison import assembled, chosen_reference
+from xrayssl.comparison.inference import holm
+from xrayssl.comparison.page import FEWEST
 from xrayssl.comparison.selection import Entry, Selection
 from xrayssl.comparison.tested import RESAMPLES, SEED, Measured
 from xrayssl.errors import UserError
@@ -44,7 +47,8 @@ def compared(selection: Selection, found: Found, reference: str | None) -> dict[
         raise UserError(f"{found[0][0].run} and {different[0]} cannot be compared: they have different films, splits "
                         "or labels.")  # fmt: skip
     everybody = sorted({patient for _, one in found for patient in one.patients})
-    measured = [measure(entry, one, everybody) for entry, one in found]
+    right = right_in_all(found)
+    measured = [measure(entry, one, everybody, right[entry.network]) for entry, one in found]
     known = {name for one in measured for name in one.value}
     regions = sorted(name for name in known if name.startswith(("relative_energy", "pointing_game")))
     shown = [name for name in (*SHOWN, *regions, f"{HEADLINE}/{RIGHT}", f"center_offset/{RIGHT}") if name in known]
@@ -53,15 +57,29 @@ def compared(selection: Selection, found: Found, reference: str | None) -> dict[
     return assembled(selection, measured, chosen, shown, facts)
 
 
-def measure(entry: Entry, collection: Collection, everybody: Sequence[str]) -> Measured:
+def right_in_all(found: Found) -> dict[str, set[tuple[str, str]]]:
+    """Film and class of the maps that every run of a network says rightly.
+
+    Recipes that are right about different films would differ by the films.
+    """
+    each: dict[str, list[set[tuple[str, str]]]] = {}
+    for entry, one in found:
+        each.setdefault(entry.network, []).append({*one.names(one.table["right"].to_numpy(float) == 1)})
+    return {network: set.intersection(*several) for network, several in each.items()}
+
+
+def measure(
+    entry: Entry, collection: Collection, everybody: Sequence[str], right: Container[tuple[str, str]]
+) -> Measured:
     """Means over a run's maps, and in each resample of patients.
 
     Args:
         entry: The run.
         collection: Its maps.
         everybody: All patients, in the order in which they are drawn.
+        right: Film and class of the maps of which figures in "right" are.
     """
-    value = _with_right(collection)
+    value = _with_right(collection, right)
     place = {patient: number for number, patient in enumerate(everybody)}
     who_N = np.array([place[patient] for patient in collection.patients], dtype=np.intp)
     names, value_SN = list(value), np.stack(list(value.values()))
@@ -80,13 +98,13 @@ def measure(entry: Entry, collection: Collection, everybody: Sequence[str]) -> M
     return Measured(entry, _selected_on(entry), whole, cloud, support)
 
 
-def _with_right(collection: Collection) -> dict[str, Floats]:
-    """Every number, and the same of the maps of classes that are there and predicted."""
+def _with_right(collection: Collection, right: Container[tuple[str, str]]) -> dict[str, Floats]:
+    """Every number, and the same of the maps that all runs say rightly."""
     found = numbers(collection.map_Nhw, collection.region)
-    found["empty_rate"] = (collection.map_Nhw.max(axis=(1, 2)) == 0).astype(float)
-    right = collection.table["right"].to_numpy(bool)
+    found["empty_rate"] = (~collection.full).astype(float)
+    right_N = np.array([name in right for name in collection.names()], dtype=bool)
     joined = {name: f"{name}, {RIGHT}" if "/" in name else f"{name}/{RIGHT}" for name in found}
-    return found | {joined[name]: np.where(right, value, np.nan) for name, value in found.items()}
+    return found | {joined[name]: np.where(right_N, value, np.nan) for name, value in found.items()}
 
 
 def _selected_on(entry: Entry) -> str:
@@ -96,6 +114,9 @@ def _selected_on(entry: Entry) -> str:
 def repeatability(found: Found) -> list[dict[str, Any]]:
     """Of each recipe with several seeds, how alike their maps of a film are, beside maps of other patients' films.
 
+    The interval is over patients, for these very networks: pairs of a few trainings say little of another one. So p is
+    given from three on, adjusted by Holm over the rows.
+
     Returns:
         A row per recipe, network and amount of labels: these, "seeds", and what `nulls.compare` says of Spearman's
         correlation.
@@ -103,44 +124,52 @@ def repeatability(found: Found) -> list[dict[str, Any]]:
     groups: dict[tuple[str, str, float], list[Collection]] = {}
     for entry, one in found:
         groups.setdefault((entry.recipe, entry.network, entry.amount), []).append(one)
-    return [{"recipe": recipe, "network": network, "fraction": amount, "seeds": len(several)} | _repeated(several)
-            for (recipe, network, amount), several in groups.items()
-            if len(several) > 1 and alike(several) and len({*several[0].patients}) > 1]  # fmt: skip
+    usable = {key: several for key, several in groups.items() if len(several) > 1 and alike(several)}
+    return _adjusted([
+        {"recipe": recipe, "network": network, "fraction": amount, "seeds": len(several)} | _repeated(several)
+        for (recipe, network, amount), several in usable.items()
+    ])  # fmt: skip
 
 
-def _repeated(several: Sequence[Collection]) -> dict[str, Any]:
-    maps, patient = np.stack([one.map_Nhw for one in several]), several[0].patients
-    others = maps[:, nulls.other_patients(patient)]
-    apart = [
-        sanity.spearman(one, other) for place, one in enumerate(maps) for other in np.delete(others, place, axis=0)
-    ]
-    known = ~np.isnan(stacked := np.stack(apart))
-    null = ratio(np.where(known, stacked, 0).sum(axis=0), known.sum(axis=0))
-    return nulls.compare(sanity.repeatability(maps), null, patient)
-
-
-def agreement(found: Found) -> list[dict[str, Any]]:
-    """Of recipes that two networks have, how alike these networks' maps are, seed by seed."""
-    rows = []
-    keyed = {(entry.recipe, entry.amount, entry.seed, entry.network): one for entry, one in found}
-    for recipe, amount in dict.fromkeys((entry.recipe, entry.amount) for entry, _ in found):
-        networks = list(dict.fromkeys(key[3] for key in keyed if key[:2] == (recipe, amount)))
-        for place, first in enumerate(networks):
-            for second in networks[place + 1 :]:
-                pairs = [(one, keyed[recipe, amount, seed, second]) for (name, share, seed, network), one in
-                         keyed.items() if (name, share, network) == (recipe, amount, first)
-                         and (recipe, amount, seed, second) in keyed]  # fmt: skip
-                rows += [{"recipe": recipe, "fraction": amount, "networks": [first, second], "seeds": len(pairs)}
-                         | _agreed(pairs)] if pairs and all(alike(pair) for pair in pairs) else []  # fmt: skip
+def _adjusted(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """p by Holm, of rows with enough seeds for one."""
+    for row in rows:
+        row["p"] = row["p"] if row["seeds"] >= FEWEST else None
+    for row, adjusted in zip(rows, holm([row["p"] for row in rows]), strict=True):
+        row["p_holm"] = adjusted
     return rows
 
 
+def _repeated(several: Sequence[Collection]) -> dict[str, Any]:
+    order = several[0].others()
+    apart = [sanity.spearman(one.map_Nhw, other.swapped(order)) for one, other in permutations(several, 2)]
+    own = sanity.repeatability(np.stack([one.map_Nhw for one in several]))
+    return nulls.compare(own, _mean_known(apart), several[0].patients)
+
+
+def agreement(found: Found) -> list[dict[str, Any]]:
+    """Of recipes that two networks have, how alike these networks' maps are, seed by seed; see `repeatability`."""
+    keyed = {(entry.recipe, entry.amount, entry.seed, entry.network): one for entry, one in found}
+    rows = []
+    for recipe, amount in dict.fromkeys((entry.recipe, entry.amount) for entry, _ in found):
+        networks = dict.fromkeys(key[3] for key in keyed if key[:2] == (recipe, amount))
+        for first, second in combinations(networks, 2):
+            pairs = [(one, keyed[recipe, amount, key[2], second]) for key, one in keyed.items()
+                     if (key[0], key[1], key[3]) == (recipe, amount, first)
+                     and (recipe, amount, key[2], second) in keyed]  # fmt: skip
+            about = {"recipe": recipe, "fraction": amount, "networks": [first, second], "seeds": len(pairs)}
+            rows += [about | _agreed(pairs)] if pairs and all(alike(pair) for pair in pairs) else []
+    return _adjusted(rows)
+
+
 def _agreed(pairs: Sequence[tuple[Collection, Collection]]) -> dict[str, Any]:
-    patient = pairs[0][0].patients
-    order = nulls.other_patients(patient)
-    means = []
-    for others in (slice(None), order):
-        values = np.stack([sanity.agreement(one.map_Nhw, other.map_Nhw[others]) for one, other in pairs])
-        known = ~np.isnan(values)
-        means.append(ratio(np.where(known, values, 0).sum(axis=0), known.sum(axis=0)))
-    return nulls.compare(means[0], means[1], patient)
+    order = pairs[0][0].others()
+    own = [sanity.agreement(one.map_Nhw, other.map_Nhw) for one, other in pairs]
+    apart = [sanity.agreement(one.map_Nhw, other.swapped(order)) for one, other in pairs]
+    return nulls.compare(_mean_known(own), _mean_known(apart), pairs[0][0].patients)
+
+
+def _mean_known(values: Sequence[Floats]) -> Floats:
+    """Mean over the first axis of what is known, NaN where nothing is."""
+    known = ~np.isnan(stacked := np.stack(values))
+    return ratio(np.where(known, stacked, 0).sum(axis=0), known.sum(axis=0))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,10 @@ import pandas as pd
 from xrayssl.data.augment import Augment
 from xrayssl.data.corpora import phantom
 from xrayssl.data.manifest import SIDES
+from xrayssl.data.radiograph import SUFFIXES
 from xrayssl.data.trim import border
-from xrayssl.errors import UserError
+from xrayssl.data.viewing import stores_of
+from xrayssl.errors import UserError, refuse
 from xrayssl.explain import regions
 from xrayssl.statistics.resampling import Floats
 
@@ -38,15 +40,33 @@ class Regions:
         self.size = self.films.views[0].size
         boxes = data.manifest.boxes
         self.boxes: dict[str, pd.DataFrame] = dict(iter(boxes.groupby("path"))) if boxes is not None else {}
-        if folder is not None and not folder.is_dir():
-            raise UserError(f"--masks {folder}: there is no such folder.")
+        self._shapes: dict[int, Any] = {}
+        if folder is not None:
+            self._check(folder)
 
-    @property
+    def _check(self, folder: Path) -> None:
+        """Sees whether masks can be told apart, and laid on the films.
+
+        Raises:
+            UserError: If not.
+        """
+        bare = self.data.manifest.table["path"].map(_bare)
+        twice = bare[bare.duplicated()]
+        trimmed = [name for name, made in stores_of(self.data.corpora).items() if made and made["trim"]]
+        wrong = {
+            f"--masks {folder}: there is no such folder.": not folder.is_dir(),
+            f"--masks {folder}: films share names, such as {next(iter(twice), '')}, so that a mask does not tell whose "
+            "it is; give such films names of their own.": len(twice) > 0,
+            f"--masks {folder}: the films of {', '.join(trimmed)} lie in a store that cut their borders off, of which "
+            "masks know nothing; take the original films.": bool(trimmed),
+        }  # fmt: skip
+        refuse([sentence for sentence, holds in wrong.items() if holds])
+
+    @cached_property
     def names(self) -> list[str]:
-        """Of the masks."""
+        """Folders of masks, of which those with a class's name are of that finding; none where films have no masks."""
         if self.folder is None:
-            drawn = [path for path in self.data.manifest.table["path"][:50] if phantom.rendered(path)]
-            return sorted({name for path in drawn for name in phantom.outlines(path)} - {*self.data.classes})
+            return []
         return sorted(path.name for path in self.folder.iterdir() if path.is_dir()) or ["mask"]
 
     def box(self, row: int, name: str) -> Floats:
@@ -65,8 +85,8 @@ class Regions:
     def masks(self, row: int) -> dict[str, Floats]:
         """Share of each cell that a mask covers, by its name; those that the film has."""
         path = str(self.data.manifest.table["path"].iat[row])
-        found = self._read(Path(path)) if self.folder else phantom.outlines(path) if phantom.rendered(path) else {}
-        return {name: self._covered(row, mask_HW) for name, mask_HW in found.items() if name not in self.data.classes}
+        found = self._read(_bare(path)) if self.folder else phantom.outlines(path) if phantom.rendered(path) else {}
+        return {name: self._covered(row, mask_HW) for name, mask_HW in found.items()}
 
     def _covered(self, row: int, mask_HW: np.ndarray) -> Floats:
         shape, crop = self._shape(row)
@@ -76,20 +96,26 @@ class Regions:
         top, left, height, width = regions.seen(shape, self.size, crop)
         return regions.of_mask(share_HW[top : top + height, left : left + width], self.grid)
 
-    def _read(self, film: Path) -> dict[str, np.ndarray]:
+    def _read(self, film: str) -> dict[str, np.ndarray]:
         assert self.folder is not None
         found = {}
         for name in self.names:
-            path = (self.folder if name == "mask" else self.folder / name) / f"{film.stem}.png"
+            path = (self.folder if name == "mask" else self.folder / name) / f"{film}.png"
             if path.is_file():
                 grey_HW = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
                 if grey_HW is None:
                     raise UserError(f"{path}: this mask cannot be read; it should be a PNG, bright inside.")
-                found[name] = grey_HW > 127
+                found[name] = grey_HW > grey_HW.max() / 2
         return found
 
     def _shape(self, row: int) -> tuple[tuple[int, int], tuple[int, int, int, int] | None]:
         """Size of the whole film, and what trimming left of it."""
+        if row not in self._shapes:
+            self._shapes[row] = self._measured(row)
+        found: tuple[tuple[int, int], tuple[int, int, int, int] | None] = self._shapes[row]
+        return found
+
+    def _measured(self, row: int) -> tuple[tuple[int, int], tuple[int, int, int, int] | None]:
         augment: Augment = self.data.augment
         film = self.films.stored.pixels(row)
         if film is None or augment.trim:
@@ -107,6 +133,7 @@ def whole(films: Any, row: int) -> np.ndarray:
         films.prepare = prepare
 
 
-def stacked(parts: Sequence[Floats], grid: tuple[int, int]) -> Floats:
-    """Regions of films (N, h, w), also of none."""
-    return np.stack(parts) if parts else np.empty((0, *grid))
+def _bare(path: str) -> str:
+    """Name of a film without its suffix; a UID keeps its last number."""
+    name = Path(path)
+    return name.stem if name.suffix.lower() in SUFFIXES else name.name

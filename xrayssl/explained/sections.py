@@ -10,9 +10,12 @@ from xrayssl.explained.plots import WORDS
 from xrayssl.study.markup import Markup, element
 from xrayssl.study.words import decimal
 
-SEEDS = "Mean rank correlation of the maps of a film by two seeds, and of two seeds' maps of different patients' films."
+SEEDS = (
+    "Mean rank correlation of the maps of a film by two seeds, and of two seeds' maps of different patients' films of "
+    "the same class. Intervals are over patients, for these very networks."
+)
 NETWORKS = (
-    "Rank correlation of the maps of a film by two networks that began alike, at the coarser grid, and of maps of "
+    "Rank correlation of the maps of a film by two networks of one recipe, at the coarser grid, and of maps of "
     "different patients' films."
 )
 
@@ -23,8 +26,11 @@ def of_recipes(content: Mapping[str, Any]) -> list[Markup]:
     Args:
         content: Of explain.json of several recipes.
     """
-    found = [_nulls(content), _alike("Would another training look at the same place?", content["repeatability"], SEEDS),
-             _alike("Do two networks look at the same place?", content["agreement"], NETWORKS)]  # fmt: skip
+    found = [
+        _nulls(content),
+        _alike("Do the trainings of a recipe look at the same place?", content["repeatability"], SEEDS),
+        _alike("Do two networks look at the same place?", content["agreement"], NETWORKS),
+    ]
     return [one for one in found if one is not None]
 
 
@@ -44,10 +50,11 @@ def _alike(title: str, found: Sequence[Mapping[str, Any]], note: str) -> Markup 
         return None
     rows = [
         (f"{one['recipe']} ({' and '.join(one.get('networks', [one.get('network')]))})", str(one["seeds"]),
-         decimal(one["value"]), decimal(one["null"]), f"{signed(one['difference'])} ({span(one)})", chance(one["p"]))
+         decimal(one["value"]), decimal(one["null"]), f"{signed(one['difference'])} ({span(one)})",
+         chance(one["p_holm"]))
         for one in found
     ]  # fmt: skip
-    titles = ("Recipe", "Seeds", "Same film", "Other patients", "Difference (95 % interval)", "p")
+    titles = ("Recipe", "Seeds", "Same film", "Other patients", "Difference (95 % interval)", "p (Holm)")
     return _section(title, note, titles, rows)
 
 

@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import re
 import sys
 from argparse import Namespace
 from collections.abc import Sequence
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from xrayssl.classifier import load as load_classifier
 from xrayssl.comparison import exports
+from xrayssl.comparison.comparison import chosen_reference
 from xrayssl.comparison.page import as_html
 from xrayssl.comparison.selection import Entry, Selection, select
 from xrayssl.errors import UserError
 from xrayssl.explained import depth, figures, recipes, sections, sheets, slider
-from xrayssl.explained.collection import Collection, alike, collect, facts, load, save
+from xrayssl.explained.collection import Collection, alike, collect
 from xrayssl.explained.command import data_of, told
+from xrayssl.explained.facts import facts
 from xrayssl.explained.single import how_of
+from xrayssl.explained.storage import load, save
 from xrayssl.files import appearing, write_json
 
 log = logging.getLogger(__name__)
@@ -39,6 +40,7 @@ def explain_recipes(runs: Sequence[str], own: Namespace, words: Sequence[str]) -
         UserError: If runs cannot be read, explained or compared.
     """
     selection = _greatest(select(runs))
+    chosen_reference(selection, own.reference)
     folder = _folder(own, selection)
     found = [(entry, _explained(entry, own, words, folder, f"run {number} of {len(selection.entries)}"))
              for number, entry in enumerate(selection.entries, 1)]  # fmt: skip
@@ -72,8 +74,8 @@ def _greatest(selection: Selection) -> Selection:
 def _folder(own: Namespace, selection: Selection) -> Path:
     """Where to; what an earlier command left there is gone on with."""
     default = selection.folder / "explain" if selection.folder else None
-    stamp = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
-    folder: Path = (own.out or default or Path("runs", "explain", stamp)).expanduser()
+    named = hashlib.sha256(repr([str(entry.run.resolve()) for entry in selection.entries]).encode()).hexdigest()[:8]
+    folder: Path = (own.out or default or Path("runs", "explain", named)).expanduser()
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -102,9 +104,11 @@ def _nulls(found: recipes.Found, own: Namespace, words: Sequence[str]) -> list[d
         entry, collection = next(pair for pair in found if pair[0].network == network)
         classifier, data = load_classifier(entry.run), data_of(entry.run, words)
         maps = depth.random_weights(classifier, data, collection, own.random_weights, how_of(own))
-        for null, values in figures.null_numbers(collection, maps).items():
-            means = {name: float(np.nanmean(value)) for name, value in values.items() if not np.isnan(value).all()}
-            rows.append({"network": network, "null": null, "numbers": means})
+        known = figures.null_numbers(collection)
+        values = {name: [known[name]] for name in (figures.UNIFORM, figures.GAUSSIAN)}
+        values[figures.RANDOM] = [figures.numbers(one, collection.region) for one in maps]
+        rows += [{"network": network, "null": null, "numbers": figures.means(several)} for null, several in
+                 values.items() if several]  # fmt: skip
     return rows
 
 
@@ -128,8 +132,12 @@ def _write_slider(folder: Path, found: recipes.Found, own: Namespace, words: Seq
         maps = {recipe: one for recipe, (_, one) in first.items()}
         if not own.sheets or not alike(list(maps.values())):
             continue
-        entry, one = next(iter(first.values()))
-        films = sheets.Films(data_of(entry.run, words), (one.map_Nhw.shape[1], one.map_Nhw.shape[2]), own.masks)
+        drawn = {recipe: _films(entry, one, own, words) for recipe, (entry, one) in first.items()}
         path = folder / f"slider-{_spelled(network)}.html"
-        _write(path, slider.as_html(films, maps, sheets.choose(one, own.sheets)))
+        _write(path, slider.as_html(drawn, maps, sheets.choose(next(iter(maps.values())), own.sheets)))
         told(path)
+
+
+def _films(entry: Entry, one: Collection, own: Namespace, words: Sequence[str]) -> sheets.Films:
+    """Films as a run saw them."""
+    return sheets.Films(data_of(entry.run, words), (one.map_Nhw.shape[1], one.map_Nhw.shape[2]), own.masks)

@@ -18,7 +18,7 @@ from xrayssl.explained.regions import Regions
 
 SIDE = 320
 """Pixels to which a film is brought, at least."""
-GROUPS = ("Right, and sure", "Wrong", "Drawn at random")
+GROUPS = ("Right, and sure", "Missed", "Drawn at random")
 
 
 @dataclass(frozen=True)
@@ -44,22 +44,30 @@ def choose(collection: Collection, count: int, seed: int = 0) -> list[Shown]:
         count: How many, in all.
         seed: Of the drawn ones.
     """
-    table = collection.table
-    probability, right, there = (table[name].to_numpy() for name in ("probability", "right", "label"))
+    table, patients = collection.table, collection.patients.tolist()
+    probability, right, there = (table[name].to_numpy(float) for name in ("probability", "right", "label"))
+    hits, missed = np.flatnonzero(right == 1), np.flatnonzero((right == 0) & (there == 1))
     orders = {
-        GROUPS[0]: np.flatnonzero(right)[np.argsort(-probability[right], kind="stable")],
-        GROUPS[1]: (missed := np.flatnonzero(~right & (there == 1)))[np.argsort(probability[missed], kind="stable")],
+        GROUPS[0]: hits[np.argsort(-probability[hits], kind="stable")],
+        GROUPS[1]: missed[np.argsort(probability[missed], kind="stable")],
         GROUPS[2]: np.random.default_rng(seed).permutation(len(table)),
     }
     found: list[Shown] = []
-    taken: set[str] = set()
     for number, (group, order) in enumerate(orders.items()):
-        free = [place for place in order.tolist() if collection.patients[place] not in taken]
-        each = dict((collection.patients[place], place) for place in reversed(free))
-        chosen = sorted(each.values(), key=order.tolist().index)[: -(-(count - len(found)) // (len(orders) - number))]
-        found += [Shown(place, group) for place in chosen]
-        taken |= {collection.patients[place] for place in chosen}
+        share = -(-(count - len(found)) // (len(orders) - number))
+        shown = {one.place for one in found}
+        found += [Shown(place, group) for place in _fresh(order.tolist(), patients, shown, share)]
     return found
+
+
+def _fresh(order: Sequence[int], patients: Sequence[str], shown: set[int], count: int) -> list[int]:
+    """The first places, of patients that are not shown yet as long as there are such."""
+    seen, first, more = {patients[place] for place in shown}, list[int](), list[int]()
+    for place in order:
+        if place not in shown:
+            (more if patients[place] in seen else first).append(place)
+            seen.add(patients[place])
+    return [*first, *more][:count]
 
 
 class Films:
@@ -98,7 +106,8 @@ def sheet(films: Films, collection: Collection, place: int) -> Image.Image:
 def said(entry: Mapping[str, Any] | Any) -> str:
     """The class, whether it is there, and what the network says of it."""
     there = {1.0: "there", 0.0: "not there"}.get(float(entry["label"]), "not known")
-    verdict = ", predicted" if entry["right"] else f", predicted is {entry['predicted']}" if entry["predicted"] else ""
+    other = f", predicted is {entry['predicted']}" if entry["predicted"] else ""
+    verdict = ", predicted" if entry["right"] == 1 else other
     return f"{entry['class']} ({there}): probability {entry['probability']:.3f}{verdict}"
 
 

@@ -14,8 +14,10 @@ from xrayssl import rundir
 from xrayssl.classifier import Classifier, load
 from xrayssl.errors import UserError
 from xrayssl.explained import depth, figures, page, sheets
-from xrayssl.explained.collection import Collection, How, collect, save
+from xrayssl.explained.collection import Collection, collect
 from xrayssl.explained.command import data_of, told
+from xrayssl.explained.facts import How
+from xrayssl.explained.storage import save
 from xrayssl.files import appearing, write_json
 
 NAME = "explain"
@@ -33,8 +35,8 @@ def explain_run(own: Namespace, words: Sequence[str]) -> int:
     """
     classifier = load(own.run, own.ckpt_path)
     data, how = data_of(classifier.run, words), how_of(own)
-    collection = collect(classifier, data, how, own.masks)
     folder = _folder(own, classifier)
+    collection = collect(classifier, data, how, own.masks)
     random_weights = depth.random_weights(classifier, data, collection, own.random_weights, how)
     content = {"version": 1, "facts": collection.facts, **figures.summary(collection, random_weights),
                **_deeper(classifier, data, collection, own, how)}  # fmt: skip

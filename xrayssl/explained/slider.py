@@ -47,11 +47,11 @@ SCRIPT = """
 """
 
 
-def as_html(films: Films, found: Mapping[str, Collection], shown: Sequence[Shown]) -> str:
+def as_html(films: Mapping[str, Films], found: Mapping[str, Collection], shown: Sequence[Shown]) -> str:
     """The page.
 
     Args:
-        films: That were explained.
+        films: Recipe to the films as its network saw them.
         found: Recipe to the maps of one of its networks, all of the same films and classes.
         shown: Which of them.
     """
@@ -69,8 +69,8 @@ def as_html(films: Films, found: Mapping[str, Collection], shown: Sequence[Shown
     return page("Recipe by recipe", head, control, body, style=STYLE + LOOK, script=SCRIPT)
 
 
-def _stack(films: Films, found: Mapping[str, Collection], place: int) -> Markup:
-    drawn = [_turned(films, recipe, collection, place) for recipe, collection in found.items()]
+def _stack(films: Mapping[str, Films], found: Mapping[str, Collection], place: int) -> Markup:
+    drawn = [_turned(films[recipe], recipe, collection, place) for recipe, collection in found.items()]
     return element("div", drawn, class_="stack")
 
 

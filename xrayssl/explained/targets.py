@@ -53,7 +53,7 @@ def chosen(
         bool (B, K).
 
     Raises:
-        UserError: If findings are to be predicted, and a class has no threshold.
+        UserError: If findings are to be predicted, and no class has a threshold; one without is never predicted.
     """
     if asked[0] == LABEL:
         return np.asarray(label_BK == 1)
