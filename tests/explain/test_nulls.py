@@ -108,7 +108,9 @@ def test_where_there_is_nothing_to_tell_p_is_evenly_spread():
 
 
 def test_against_networks_it_is_a_prediction_of_one_more_with_patients_beside():
-    nulls = [VALUE * share + noise for share, noise in zip((0.1, 0.2, 0.3), 0.2 * RNG.normal(size=(3, 40)), strict=True)]
+    nulls = [
+        VALUE * share + noise for share, noise in zip((0.1, 0.2, 0.3), 0.2 * RNG.normal(size=(3, 40)), strict=True)
+    ]
     found = compare_networks({"a": (VALUE, nulls)}, PATIENT, resamples=200)["a"]
     weight = np.concatenate(list(draws(12, 200, seed=0)), axis=1)[np.unique(PATIENT, return_inverse=True)[1]]
     apart = np.stack([VALUE - one for one in nulls])
