@@ -5,6 +5,7 @@ from __future__ import annotations
 import filecmp
 import json
 import logging
+import math
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -38,6 +39,12 @@ class Classifier(Trained):
     def of_studies(self) -> bool:
         """Whether those were fitted on studies, for the mean probability of a study's films: they hold for no film."""
         return self.operating is not None and self._tested.get("unit") == "study"
+
+    @property
+    def thresholds(self) -> dict[str, float]:
+        """By class, for single films; without those that validation films did not give, none where studies count."""
+        known = {} if self.of_studies else (self.operating or {}).get("threshold") or {}
+        return {name: value for name, value in known.items() if value is not None and not math.isnan(value)}
 
     @cached_property
     def _tested(self) -> dict[str, Any]:

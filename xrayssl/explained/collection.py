@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -114,7 +114,7 @@ def _check(classifier: Classifier, data: Any, how: How) -> None:
     if sides(data.img_size) != size:
         raise UserError(f"--data.img_size {data.img_size}: the network was trained on films of {size[0]} x {size[1]} "
                         "pixels, and is explained on such.")  # fmt: skip
-    missing = [name for name in classifier.classes if name not in thresholds(classifier)]
+    missing = [name for name in classifier.classes if name not in classifier.thresholds]
     if targets.PREDICTION in how.classes and classifier.method.task == "multilabel" and missing:
         if classifier.of_studies:
             raise UserError("The run scores studies, so that no threshold says which findings a film is predicted to "
@@ -133,7 +133,7 @@ def _explained(classifier: Classifier, data: Any, how: How) -> Iterator[tuple[li
             probability_BK = classifier.probabilities(batch["image"]).numpy()
             label_BK = label_NK[batch["index"].numpy()]
             asked_BK = targets.chosen(how.classes, classifier.classes, classifier.method.task, label_BK,
-                                      probability_BK, thresholds(classifier))  # fmt: skip
+                                      probability_BK, classifier.thresholds)  # fmt: skip
             for number in np.flatnonzero(asked_BK.any(axis=0)):
                 some = np.flatnonzero(asked_BK[:, number])
                 described = _rows(classifier, data, batch["index"].numpy()[some], int(number), label_BK[some],
@@ -150,12 +150,6 @@ def labels_of(data: Any, classifier: Classifier) -> np.ndarray:
         if name in data.classes:
             found[:, place] = known[:, data.classes.index(name)]
     return found
-
-
-def thresholds(classifier: Classifier) -> Mapping[str, float]:
-    """Of single films, chosen on validation films; empty where there are none."""
-    known = {} if classifier.of_studies else (classifier.operating or {}).get("threshold") or {}
-    return {name: value for name, value in known.items() if value is not None}
 
 
 def layer_of(classifier: Classifier, how: How) -> Any:
@@ -191,7 +185,7 @@ def _rows(
     classifier: Classifier, data: Any, rows: np.ndarray, number: int, label_BK: np.ndarray, probability_BK: np.ndarray
 ) -> list[dict[str, Any]]:
     name, films = classifier.classes[number], data.manifest.table.iloc[rows]
-    known = thresholds(classifier)
+    known = classifier.thresholds
     sure = classifier.method.task == "multiclass" or name in known
     right_B = (
         targets.right(classifier.classes, classifier.method.task, label_BK, probability_BK, known)[:, number]

@@ -24,7 +24,7 @@ MOST_FIRST, LEAST_FIRST = "road_most_first", "road_least_first"
 
 def some(collection: Collection, count: int, seed: int = 0) -> np.ndarray:
     """Rows of so many maps that are not empty, of as many patients as can be, drawn; in their order."""
-    full = np.flatnonzero(collection.map_Nhw.max(axis=(1, 2)) > 0)
+    full = np.flatnonzero(collection.full)
     drawn = np.random.default_rng(seed).permutation(full)
     patients, seen = collection.patients, set[str]()
     first, more = list[int](), list[int]()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -138,11 +137,7 @@ class Reader:
         self.classifier, self.sheets = classifier, sheets
         operating = {} if classifier.of_studies else classifier.operating or {}
         self.temperature: float | None = operating.get("temperature")
-        self.threshold: dict[str, float] = {
-            name: value
-            for name, value in (operating.get("threshold") or {}).items()
-            if value is not None and not math.isnan(value)
-        }
+        self.threshold = classifier.thresholds
 
     @property
     def columns(self) -> list[str]:
