@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from xrayssl.comparison.inference import LEVEL, Estimate, hedges, hierarchical, holm, over_seeds
+from xrayssl.comparison.inference import LEVEL, Estimate, adjust, hedges, hierarchical, over_seeds
 from xrayssl.comparison.naming import limits
 from xrayssl.comparison.tested import Measured
 from xrayssl.statistics.resampling import Floats, effective, interval
@@ -100,9 +100,7 @@ def differences(found: Mapping[tuple[str, float], Cell], reference: str) -> list
     """
     rows = [row for key, cell in found.items() if reference in cell for row in _against(key, cell, reference)]
     for amount, metric in dict.fromkeys((row["fraction"], row["metric"]) for row in rows):
-        family = [row for row in rows if (row["fraction"], row["metric"]) == (amount, metric)]
-        for row, adjusted in zip(family, holm([row["p"] for row in family]), strict=True):
-            row["p_holm"] = adjusted
+        adjust([row for row in rows if (row["fraction"], row["metric"]) == (amount, metric)])
     return rows
 
 

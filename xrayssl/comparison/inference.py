@@ -20,6 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scipy import stats
@@ -139,6 +140,12 @@ def holm(p: Sequence[float | None]) -> list[float | None]:
         least = max(least, min(1.0, value * (len(known) - rank)))
         adjusted[place] = least
     return adjusted
+
+
+def adjust(rows: Sequence[dict[str, Any]]) -> None:
+    """Gives each row its "p_holm", among the "p" of them all."""
+    for row, adjusted in zip(rows, holm([row["p"] for row in rows]), strict=True):
+        row["p_holm"] = adjusted
 
 
 def hedges(value_S: Floats, other_S: Floats) -> float | None:

@@ -15,6 +15,10 @@ from scipy import stats
 
 from xrayssl.statistics.resampling import Floats, Ints, by_patient, interval, ratio, resampled
 
+UNIFORM, GAUSSIAN, RANDOM, OTHERS = "uniform", "centred_gaussian", "random_weights", "other_patients"
+"""Their names in everything that is written."""
+MANY = 10_000
+"""Resamples with which p can be small after Holm."""
 SIGMA = 0.25
 """Of the centred Gaussian, as a share of the side: the middle half of either side is within one standard deviation."""
 

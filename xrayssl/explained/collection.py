@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Collection as Container
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -63,6 +64,16 @@ class Collection:
         found = np.full(len(self.table), -1)
         found[among] = np.where(drawn < 0, -1, among[drawn])
         return found
+
+    def patients_first(self, order: Sequence[int], shown: Container[int] = ()) -> list[int]:
+        """The maps of `order` that are not shown yet; before any other those of patients of whom none is, one each."""
+        patients = self.patients
+        seen, first, more = {patients[place] for place in shown}, list[int](), list[int]()
+        for place in order:
+            if place not in shown:
+                (more if patients[place] in seen else first).append(place)
+                seen.add(patients[place])
+        return [*first, *more]
 
     def swapped(self, order_N: np.ndarray) -> Floats:
         """The maps at these places, empty where there is none."""

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from xrayssl.classifier import Classifier
-from xrayssl.comparison.inference import holm
+from xrayssl.comparison.inference import adjust
 from xrayssl.data.parallel import Progress
 from xrayssl.explain import faithfulness, nulls, sanity
 from xrayssl.explained.collection import Collection, layer_of, maps_of
@@ -24,14 +24,8 @@ MOST_FIRST, LEAST_FIRST = "road_most_first", "road_least_first"
 
 def some(collection: Collection, count: int, seed: int = 0) -> np.ndarray:
     """Rows of so many maps that are not empty, of as many patients as can be, drawn; in their order."""
-    full = np.flatnonzero(collection.full)
-    drawn = np.random.default_rng(seed).permutation(full)
-    patients, seen = collection.patients, set[str]()
-    first, more = list[int](), list[int]()
-    for row in drawn.tolist():
-        (more if patients[row] in seen else first).append(row)
-        seen.add(patients[row])
-    return np.sort(np.array([*first, *more][:count], dtype=int))
+    drawn = np.random.default_rng(seed).permutation(np.flatnonzero(collection.full))
+    return np.sort(np.array(collection.patients_first(drawn.tolist())[:count], dtype=int))
 
 
 def images(data: Any, collection: Collection, rows: np.ndarray) -> Tensor:
@@ -69,9 +63,7 @@ def faithful(classifier: Classifier, data: Any, collection: Collection, count: i
                   for other in ("random", "centred_gaussian")} for way in ("insertion", "deletion")}  # fmt: skip
     told["road"] = {"least_first_less_most_first": nulls.compare(value["map", LEAST_FIRST], value["map", MOST_FIRST],
                                                                  patient)}  # fmt: skip
-    every = [one for ways in told.values() for one in ways.values()]
-    for one, adjusted in zip(every, holm([one["p"] for one in every]), strict=True):
-        one["p_holm"] = adjusted
+    adjust([one for ways in told.values() for one in ways.values()])
     return {"films": len(rows), **told}
 
 

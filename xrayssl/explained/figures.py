@@ -7,18 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from xrayssl.comparison.inference import holm
+from xrayssl.comparison.inference import adjust
 from xrayssl.explain import localization, nulls, statistics
+from xrayssl.explain.nulls import GAUSSIAN, OTHERS, RANDOM, UNIFORM
 from xrayssl.explained.collection import Collection
+from xrayssl.explained.overlaps import overlaps
 from xrayssl.statistics.resampling import Floats
 
-UNIFORM, GAUSSIAN, RANDOM, OTHERS = "uniform", "centred_gaussian", "random_weights", "other_patients"
-OVERLAPS = {"iou": localization.iou, "iobb": localization.iobb}
-LEAST = (0.1, 0.25, 0.5)
-"""Overlaps above which a film counts as hit."""
 RINGS = 5
-SEED, RESAMPLES = 0, 10_000
-"""So many that p can be small after Holm."""
 Numbers = dict[str, Floats]
 
 
@@ -57,15 +53,13 @@ def beside_nulls(collection: Collection, random_weights: Sequence[Floats]) -> li
     pairs: dict[Any, Any] = {(name, ""): (value_N, 0.0) for name, value_N in own.items()}
     pairs |= {(name, which): (value_N, values[name]) for name, value_N in own.items() for which, values in null.items()
               if name in values and _says_something(which, name)}  # fmt: skip
-    told = nulls.compare_all(pairs, collection.patients, resamples=RESAMPLES)
+    told = nulls.compare_all(pairs, collection.patients, resamples=nulls.MANY)
     each = [numbers(map_Nhw, collection.region) for map_Nhw in random_weights]
     random = nulls.compare_networks({name: (own[name], [one[name] for one in each]) for name in own if each},
                                     collection.patients)  # fmt: skip
     told |= {(name, RANDOM): one for name, one in random.items()}
     rows = [_row(name, told) for name in own]
-    every = [one for row in rows for one in row["nulls"].values()]
-    for one, adjusted in zip(every, holm([one["p"] for one in every]), strict=True):
-        one["p_holm"] = adjusted
+    adjust([one for row in rows for one in row["nulls"].values()])
     return rows
 
 
@@ -107,38 +101,6 @@ def means(several: Sequence[Numbers]) -> dict[str, float]:
     return {name: float(np.mean(known)) for name, known in each.items() if known}
 
 
-def overlaps(collection: Collection) -> dict[str, Any]:
-    """IoU and IoBB of each region at the threshold that the other patients' films choose, with hit rates.
-
-    Returns:
-        Region to "share" (the median threshold), and each overlap to its mean with an interval, and hit rates. Regions
-        of one patient have none.
-    """
-    found = {}
-    for name, region_Nhw in collection.region.items():
-        has_N = ~np.isnan(region_Nhw).any(axis=(1, 2)) & region_Nhw.any(axis=(1, 2)) & collection.full
-        map_Nhw, covered_Nhw, patient_N = collection.map_Nhw[has_N], region_Nhw[has_N], collection.patients[has_N]
-        if len({*patient_N}) < 2:
-            continue
-        share_N = localization.chosen_threshold(map_Nhw, covered_Nhw, patient_N)
-        usable = np.nan_to_num(share_N, nan=0.5)
-        found[name] = {"share": float(np.nanmedian(share_N)), "films": int(has_N.sum())} | {
-            overlap: _overlap(measure(map_Nhw, covered_Nhw, usable), patient_N) for overlap, measure in OVERLAPS.items()
-        }
-    return found
-
-
-def _overlap(value_N: Floats, patient_N: np.ndarray) -> dict[str, Any]:
-    told = nulls.compare(value_N, 0.0, patient_N)
-    rates = {str(least): _rate(localization.hits(value_N, least)) for least in LEAST}
-    return {key: told[key] for key in ("value", "low", "high")} | {"hits": rates}
-
-
-def _rate(hit_N: Floats) -> float | None:
-    known = hit_N[~np.isnan(hit_N)]
-    return float(known.mean()) if len(known) else None
-
-
 def profile(collection: Collection, random_weights: Sequence[Floats]) -> dict[str, list[float | None]]:
     """Mean density in rings from the middle outwards, relative to a uniform map, of the network and its nulls."""
     grid = collection.map_Nhw.shape[1], collection.map_Nhw.shape[2]
@@ -166,6 +128,6 @@ def summary(collection: Collection, random_weights: Sequence[Floats]) -> dict[st
             float(np.mean([statistics.empty_rate(one) for one in random_weights])) if random_weights else None
         ),
         "numbers": beside_nulls(collection, random_weights),
-        "overlaps": overlaps(collection),
+        "overlaps": overlaps(collection, random_weights),
         "profile": profile(collection, random_weights),
     }  # fmt: skip

@@ -11,8 +11,8 @@ from PIL import Image
 from xrayssl import __version__
 from xrayssl.comparison.naming import chance, metric_name, signed, span
 from xrayssl.comparison.sheet import STYLE
+from xrayssl.explain.nulls import GAUSSIAN, OTHERS, RANDOM, UNIFORM
 from xrayssl.explained import plots
-from xrayssl.explained.figures import GAUSSIAN, OTHERS, RANDOM, UNIFORM
 from xrayssl.study.films import embedded
 from xrayssl.study.markup import Markup, element, join
 from xrayssl.study.page import page
@@ -20,6 +20,7 @@ from xrayssl.study.words import amount, decimal
 
 BAND = "edge_energy_0.125"
 SURE = 0.05
+ORDER = (UNIFORM, GAUSSIAN, RANDOM, OTHERS)
 ONE = (
     "This is one checkpoint: intervals and p are over patients, for this network as trained. Another training of the "
     "same recipe may look elsewhere; name several seeds to compare recipes."
@@ -102,7 +103,7 @@ def figures(content: Mapping[str, Any], numbers: Mapping[str, Any]) -> Markup:
 
 def table(content: Mapping[str, Any]) -> Markup:
     """Every number beside its nulls."""
-    nulls = [name for name in (UNIFORM, GAUSSIAN, RANDOM, OTHERS)
+    nulls = [name for name in ORDER
              if any(name in row["nulls"] for row in content["numbers"])]  # fmt: skip
     titles = [element("th", words, scope="col") for words in ("Number", "Mean", *(f"against {plots.WORDS[name]}"
                                                                                   for name in nulls))]  # fmt: skip
@@ -119,37 +120,47 @@ def table(content: Mapping[str, Any]) -> Markup:
 def _row(row: Mapping[str, Any], nulls: Sequence[str]) -> Markup:
     first = element("td", metric_name(row["name"]), element("small", amount(row["films"], "map", row["patients"])))
     mean = element("td", element("span", decimal(row["value"])), element("small", span(row)), data_label="Mean")
+    return element("tr", first, mean, _differences(row["nulls"], nulls))
+
+
+def _differences(row: Mapping[str, Any], nulls: Sequence[str]) -> list[Markup]:
+    """Cells of the differences to each null."""
     cells = []
     for name in nulls:
-        one = row["nulls"].get(name)
+        one = row.get(name)
         words: list[object] = ["–"]
         if one and one["difference"] is not None:
             small = element("small", f"{span(one)}; p {chance(one['p_holm'])}")
             words = [element("span", signed(one["difference"])), small]
         cells.append(element("td", words, data_label=f"against {plots.WORDS[name]}"))
-    return element("tr", first, mean, cells)
+    return cells
 
 
 def overlap_table(content: Mapping[str, Any]) -> list[Markup]:
-    """IoU, IoBB and hit rates of each region."""
-    if not content["overlaps"]:
+    """IoU, IoBB and hit rates of each region, beside their nulls."""
+    found = content["overlaps"]
+    if not found:
         return []
-    least = list(next(iter(content["overlaps"].values()))["iou"]["hits"])
-    titles = ["Region", "Overlap", "Mean", *(f"hits above {value}" for value in least)]
-    rows = []
-    for name, one in content["overlaps"].items():
-        for overlap in ("iou", "iobb"):
-            hits = [one[overlap]["hits"][value] for value in least]
-            words = [name, {"iou": "IoU", "iobb": "IoBB"}[overlap],
-                     join([element("span", decimal(one[overlap]["value"])), element("small", span(one[overlap]))]),
-                     *(decimal(hit) for hit in hits)]  # fmt: skip
-            rows.append(element("tr", [element("td", cell, data_label=title) for cell, title in
-                                       zip(words, titles, strict=True)]))  # fmt: skip
-    note = "Maps are cut at a share of their maximum that the other patients' films chose (median " + ", ".join(
-        f"{one['share']:.2f} for {name}" for name, one in content["overlaps"].items()) + ")."  # fmt: skip
+    pairs = [(name, overlap, found[name][overlap]) for name in found for overlap in ("iou", "iobb")]
+    least = [*pairs[0][2]["hits"]]
+    nulls = [name for name in ORDER if any(name in one["nulls"] for _, _, one in pairs)]
+    titles = ["Region", "Overlap", "Mean", *(f"hits above {value}" for value in least),
+              *(f"against {plots.WORDS[name]}" for name in nulls)]  # fmt: skip
+    rows = [_overlap(name, overlap, one, nulls) for name, overlap, one in pairs]
+    shares = ", ".join(f"{one['share']:.2f} for {name}" for name, one in found.items())
+    note = (f"Maps are cut at a share of their maximum that the other patients' films chose (median {shares}), and so "
+            "is every null.")  # fmt: skip
     head = element("thead", element("tr", [element("th", title, scope="col") for title in titles]))
     return [element("h3", "Overlap with regions"), element("p", note, class_="note"),
             element("table", head, element("tbody", rows), class_="numbers")]  # fmt: skip
+
+
+def _overlap(name: str, overlap: str, one: Mapping[str, Any], nulls: Sequence[str]) -> Markup:
+    mean = join([element("span", decimal(one["value"])), element("small", span(one))])
+    hits = [element("td", decimal(hit), data_label=f"hits above {least}") for least, hit in one["hits"].items()]
+    return element("tr", element("td", name, data_label="Region"),
+                   element("td", {"iou": "IoU", "iobb": "IoBB"}[overlap], data_label="Overlap"),
+                   element("td", mean, data_label="Mean"), hits, _differences(one["nulls"], nulls))  # fmt: skip
 
 
 def deeper(content: Mapping[str, Any]) -> Markup | None:

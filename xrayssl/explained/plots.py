@@ -6,20 +6,21 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from xrayssl.comparison.plots import Panel
+from xrayssl.explain.nulls import GAUSSIAN, OTHERS, RANDOM, UNIFORM
 from xrayssl.explain.statistics import BANDS
-from xrayssl.explained.figures import GAUSSIAN, RANDOM, RINGS
+from xrayssl.explained.figures import RINGS
 from xrayssl.study.figures import ticks
 from xrayssl.study.markup import Markup, element
 
 NETWORK = "network"
 STYLE = {NETWORK: ("#2f7fbf", None), RANDOM: ("#d1622b", "6 3"), GAUSSIAN: ("#7d8790", "2 2")}
-WORDS = {NETWORK: "this network", RANDOM: "random weights", GAUSSIAN: "centred Gaussian", "uniform": "uniform map",
-         "other_patients": "other patients' maps"}  # fmt: skip
+WORDS = {NETWORK: "this network", RANDOM: "random weights", GAUSSIAN: "centred Gaussian", UNIFORM: "uniform map",
+         OTHERS: "other patients' maps"}  # fmt: skip
 IN_SENTENCES = {
     **WORDS,
     RANDOM: "networks with random weights",
     GAUSSIAN: "a centred Gaussian",
-    "uniform": "a uniform map",
+    UNIFORM: "a uniform map",
 }
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from xrayssl.comparison.comparison import assembled, chosen_reference
-from xrayssl.comparison.inference import holm
+from xrayssl.comparison.inference import adjust
 from xrayssl.comparison.page import FEWEST
 from xrayssl.comparison.selection import Entry, Selection
 from xrayssl.comparison.tested import RESAMPLES, SEED, Measured
@@ -135,8 +135,7 @@ def _adjusted(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """p by Holm, of rows with enough seeds for one."""
     for row in rows:
         row["p"] = row["p"] if row["seeds"] >= FEWEST else None
-    for row, adjusted in zip(rows, holm([row["p"] for row in rows]), strict=True):
-        row["p_holm"] = adjusted
+    adjust(rows)
     return rows
 
 

@@ -17,6 +17,7 @@ from xrayssl.comparison.comparison import chosen_reference
 from xrayssl.comparison.page import as_html
 from xrayssl.comparison.selection import Entry, Selection, select
 from xrayssl.errors import UserError
+from xrayssl.explain import nulls
 from xrayssl.explained import depth, figures, recipes, sections, sheets, slider
 from xrayssl.explained.collection import Collection, alike, collect
 from xrayssl.explained.command import data_of, told
@@ -105,8 +106,8 @@ def _nulls(found: recipes.Found, own: Namespace, words: Sequence[str]) -> list[d
         classifier, data = load_classifier(entry.run), data_of(entry.run, words)
         maps = depth.random_weights(classifier, data, collection, own.random_weights, how_of(own))
         known = figures.null_numbers(collection)
-        values = {name: [known[name]] for name in (figures.UNIFORM, figures.GAUSSIAN)}
-        values[figures.RANDOM] = [figures.numbers(one, collection.region) for one in maps]
+        values = {name: [known[name]] for name in (nulls.UNIFORM, nulls.GAUSSIAN)}
+        values[nulls.RANDOM] = [figures.numbers(one, collection.region) for one in maps]
         rows += [{"network": network, "null": null, "numbers": figures.means(several)} for null, several in
                  values.items() if several]  # fmt: skip
     return rows

@@ -44,7 +44,7 @@ def choose(collection: Collection, count: int, seed: int = 0) -> list[Shown]:
         count: How many, in all.
         seed: Of the drawn ones.
     """
-    table, patients = collection.table, collection.patients.tolist()
+    table = collection.table
     probability, right, there = (table[name].to_numpy(float) for name in ("probability", "right", "label"))
     hits, missed = np.flatnonzero(right == 1), np.flatnonzero((right == 0) & (there == 1))
     orders = {
@@ -56,18 +56,8 @@ def choose(collection: Collection, count: int, seed: int = 0) -> list[Shown]:
     for number, (group, order) in enumerate(orders.items()):
         share = -(-(count - len(found)) // (len(orders) - number))
         shown = {one.place for one in found}
-        found += [Shown(place, group) for place in _fresh(order.tolist(), patients, shown, share)]
+        found += [Shown(place, group) for place in collection.patients_first(order.tolist(), shown)[:share]]
     return found
-
-
-def _fresh(order: Sequence[int], patients: Sequence[str], shown: set[int], count: int) -> list[int]:
-    """The first places, of patients that are not shown yet as long as there are such."""
-    seen, first, more = {patients[place] for place in shown}, list[int](), list[int]()
-    for place in order:
-        if place not in shown:
-            (more if patients[place] in seen else first).append(place)
-            seen.add(patients[place])
-    return [*first, *more][:count]
 
 
 class Films:
