@@ -196,12 +196,17 @@ def test_predictions_of_a_run_lie_in_its_folder(run):
     assert table["film"].is_unique
 
 
-def test_torchrun_trains_one_run(config, tmp_path):
+@pytest.mark.parametrize("method", ["Finetune", "RotationProxy"])
+def test_torchrun_trains_one_run(method, tmp_path):
+    config = tmp_path / "tiny.yaml"
+    config.write_text(CONFIG.replace("class_path: Finetune", f"class_path: {method}"))
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "-m", "xrayssl"]
     (tmp_path / "code").symlink_to(Path(rundir.__file__).parents[1])
     environment = {**os.environ, "PYTHONPATH": str(tmp_path / "code"), "WANDB_MODE": "disabled"}
-    call = subprocess.run([*torchrun, "fit", "--config", config], cwd=tmp_path, env=environment, capture_output=True,
-                          text=True, check=False)  # fmt: skip
+    # with the bar, which the first process alone draws: it must not wait for the others' part of a mean by itself
+    words = ["--trainer.enable_progress_bar", "true"]
+    call = subprocess.run([*torchrun, "fit", "--config", config, *words], cwd=tmp_path, env=environment,
+                          capture_output=True, text=True, check=False, timeout=240)  # fmt: skip
     assert call.returncode == 0, call.stderr
     (folder,) = (tmp_path / "runs" / "tiny").iterdir()
     assert len(list(tmp_path.glob("runs/**/backbone.safetensors"))) == 1

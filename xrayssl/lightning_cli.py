@@ -20,7 +20,7 @@ from xrayssl.callbacks import BackboneExport, Published, RepresentationHealth
 from xrayssl.callbacks.checkpoints import checkpoints
 from xrayssl.callbacks.divergence import Divergence
 from xrayssl.callbacks.interruption import Interruption
-from xrayssl.callbacks.progress import Progress
+from xrayssl.callbacks.progress import Progress, bars_last
 from xrayssl.callbacks.record import EarlierCurves, LearningRate, RunRecord, SaveConfig, lineage
 from xrayssl.checkpoint import AtomicCheckpointIO
 from xrayssl.errors import UserError, noting, refuse
@@ -155,7 +155,7 @@ class XrayCLI(LightningCLI):
         callbacks = callbacks if self.request.verb == "fit" else without_finders(callbacks)
         kwargs.update(
             default_root_dir=self.run,
-            callbacks=callbacks + self._callbacks(asked, callbacks),
+            callbacks=bars_last(callbacks + self._callbacks(asked, callbacks)),
             plugins=[*_listed(asked.get("plugins")), AtomicCheckpointIO()],
             precision=asked.get("precision") or hardware.precision(str(asked["accelerator"])),
             logger=self._loggers(asked.get("logger")),

@@ -51,7 +51,12 @@ class LastCheckpoint(ModelCheckpoint):
         self._written = -math.inf
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Writes, unless it has just done so; the processes go by the first one's clock."""
+        """Writes, unless it has just done so; the processes go by the first one's clock.
+
+        What the first process' bar shows are means over all processes, which the others have to hear of before anything
+        else is agreed upon: the bar alone would wait for ever.
+        """
+        trainer.callback_metrics  # noqa: B018  computes them, in every process
         due = ends(trainer) or time.monotonic() - self._written >= SECONDS_BETWEEN_EPOCHS
         if trainer.strategy.broadcast(due):
             super().on_train_epoch_end(trainer, pl_module)

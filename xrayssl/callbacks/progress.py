@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from typing import Any
 
-from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.callbacks import TQDMProgressBar
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import ProgressBar, TQDMProgressBar
 from lightning.pytorch.callbacks.progress.tqdm_progress import Tqdm
 
 
@@ -32,3 +33,11 @@ class Progress(TQDMProgressBar):
     def _quiet(self, bar: Tqdm) -> Tqdm:
         bar.disable = bar.disable or not self.watched
         return bar
+
+
+def bars_last(callbacks: Sequence[Callback]) -> list[Callback]:
+    """Puts bars behind everything but checkpoints.
+
+    What a bar computes in the first process alone, `LastCheckpoint`, which comes next, computes in the others.
+    """
+    return sorted(callbacks, key=lambda callback: isinstance(callback, ProgressBar))
