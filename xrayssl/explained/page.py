@@ -14,12 +14,13 @@ from xrayssl.comparison.sheet import STYLE
 from xrayssl.explain.nulls import GAUSSIAN, OTHERS, RANDOM, UNIFORM
 from xrayssl.explained import plots
 from xrayssl.study.films import embedded
-from xrayssl.study.markup import Markup, element, join
+from xrayssl.study.markup import Markup, element
 from xrayssl.study.page import page
 from xrayssl.study.words import amount, decimal
 
 BAND = "edge_energy_0.125"
 SURE = 0.05
+OVERLAPS = {"iou": "IoU", "iobb": "IoBB"}
 ORDER = (UNIFORM, GAUSSIAN, RANDOM, OTHERS)
 ONE = (
     "This is one checkpoint: intervals and p are over patients, for this network as trained. Another training of the "
@@ -141,12 +142,11 @@ def overlap_table(content: Mapping[str, Any]) -> list[Markup]:
     found = content["overlaps"]
     if not found:
         return []
-    pairs = [(name, overlap, found[name][overlap]) for name in found for overlap in ("iou", "iobb")]
-    least = [*pairs[0][2]["hits"]]
+    pairs = [(name, overlap, found[name][overlap]) for name in found for overlap in OVERLAPS]
+    hits = f"Hits above {', '.join(pairs[0][2]['hits'])}"
     nulls = [name for name in ORDER if any(name in one["nulls"] for _, _, one in pairs)]
-    titles = ["Region", "Overlap", "Mean", *(f"hits above {value}" for value in least),
-              *(f"against {plots.WORDS[name]}" for name in nulls)]  # fmt: skip
-    rows = [_overlap(name, overlap, one, nulls) for name, overlap, one in pairs]
+    titles = ["Overlap", "Mean", hits, *(f"against {plots.WORDS[name]}" for name in nulls)]
+    rows = [_overlap(f"{OVERLAPS[overlap]}, {name}", hits, one, nulls) for name, overlap, one in pairs]
     shares = ", ".join(f"{one['share']:.2f} for {name}" for name, one in found.items())
     note = (f"Maps are cut at a share of their maximum that the other patients' films chose (median {shares}), and so "
             "is every null.")  # fmt: skip
@@ -155,12 +155,10 @@ def overlap_table(content: Mapping[str, Any]) -> list[Markup]:
             element("table", head, element("tbody", rows), class_="numbers")]  # fmt: skip
 
 
-def _overlap(name: str, overlap: str, one: Mapping[str, Any], nulls: Sequence[str]) -> Markup:
-    mean = join([element("span", decimal(one["value"])), element("small", span(one))])
-    hits = [element("td", decimal(hit), data_label=f"hits above {least}") for least, hit in one["hits"].items()]
-    return element("tr", element("td", name, data_label="Region"),
-                   element("td", {"iou": "IoU", "iobb": "IoBB"}[overlap], data_label="Overlap"),
-                   element("td", mean, data_label="Mean"), hits, _differences(one["nulls"], nulls))  # fmt: skip
+def _overlap(name: str, hits: str, one: Mapping[str, Any], nulls: Sequence[str]) -> Markup:
+    mean = element("td", element("span", decimal(one["value"])), element("small", span(one)), data_label="Mean")
+    rates = element("td", ", ".join(decimal(rate) for rate in one["hits"].values()), data_label=hits)
+    return element("tr", element("td", name), mean, rates, _differences(one["nulls"], nulls))
 
 
 def deeper(content: Mapping[str, Any]) -> Markup | None:
