@@ -13,8 +13,8 @@ $(VENV)/.ready: pyproject.toml setup.cfg constraints.txt
 demo: $(VENV)/.ready  ## chest MAE -> shoulder fine-tune -> test -> one HTML page, on phantoms
 	$(BIN)/xrayssl demo
 
-test: $(VENV)/.ready  ## the whole suite
-	$(BIN)/pytest -q -n 2
+test: $(VENV)/.ready  ## the whole suite; files go to a worker whole, so that what they share is trained once
+	$(BIN)/pytest -q -n 2 --dist loadfile --no-loadscope-reorder
 
 lint: $(VENV)/.ready  ## style and types
 	$(BIN)/ruff check .
