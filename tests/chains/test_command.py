@@ -1,6 +1,8 @@
 import json
 import logging
 import shlex
+import sys
+from pathlib import Path
 
 import pytest
 import yaml
@@ -20,7 +22,7 @@ def performed(tmp_path, monkeypatch):
     calls = []
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(
-        perform, "perform", lambda stages, store, launcher=(), **more: calls.append((stages, more)) or 0
+        perform, "perform", lambda stages, store, launcher=(), **more: calls.append((stages, more, launcher)) or 0
     )
     return calls
 
@@ -110,6 +112,13 @@ def test_scripts_for_slurm_ask_for_the_same_stages_as_the_plan(tmp_path, perform
     monkeypatch.setattr(command.shutil, "which", lambda program: program)
     assert main(["chain", "--config", config, "--launcher", launcher]) == 0
     assert all(stage.key[:12] in script for stage in performed[0][0] if stage.parent is None)
+
+
+def test_a_launcher_beside_this_python_is_found_without_its_environment(tmp_path, performed, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    words = ["--launcher", "torchrun --nproc_per_node=2"]
+    assert main(["chain", "--config", written(tmp_path, RECIPES), *words]) == 0
+    assert performed[0][2] == [str(Path(sys.executable).parent / "torchrun"), "--nproc_per_node=2"]
 
 
 def test_a_launcher_that_is_not_there_is_refused_before_anything_is_written(tmp_path, performed, capsys):

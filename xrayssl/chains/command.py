@@ -59,7 +59,7 @@ def chain_command(argv: Sequence[str]) -> int:
     sbatch, rest = _sbatch(argv)
     words = split_equals(rest)
     own, rest = _options().parse_known_args(words)
-    own.launcher, own.sbatch = _split("--launcher", own.launcher), sbatch
+    own.launcher, own.sbatch = _placed(_split("--launcher", own.launcher)), sbatch
     refuse(_contradictions(own))
     speak()
     from xrayssl.chains import graph, spec
@@ -118,6 +118,17 @@ def _split(option: str, value: str) -> list[str]:
         return shlex.split(value)
     except ValueError:
         raise UserError(f"{option} {value}: a quotation mark is not closed.") from None
+
+
+def _placed(launcher: Sequence[str]) -> list[str]:
+    """A program that the shell does not know, with the path of the one beside this Python, if there is one.
+
+    `.venv/bin/xrayssl` finds its `torchrun` without its environment being active.
+    """
+    beside = str(Path(sys.executable).parent)
+    if not launcher or shutil.which(launcher[0]):
+        return [*launcher]
+    return [shutil.which(launcher[0], path=beside) or launcher[0], *launcher[1:]]
 
 
 def _contradictions(own: Namespace) -> list[str]:
