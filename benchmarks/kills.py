@@ -8,8 +8,9 @@ from random weights) over seeds, on a ViT of a quarter of a million weights; its
     by two processes at once.
 Compared are the bytes of every metrics.json, the predictions, and the backbones that stages hand on.
 
-With --quick all of these are forked from this process, which has imported everything, instead of begun as commands: a
-command takes longer to begin than such a training takes. The leader, the locks and what is killed are the same.
+With --quick or --forks all of these are forked from this process, which has imported everything, instead of begun as
+commands: a command takes longer to begin than such a training takes. The leader, the locks and what is killed are the
+same.
 
 What counts, in the last line:
     kills          kill -9 that hit a process at work.
@@ -41,6 +42,7 @@ from pathlib import Path
 from typing import Any
 
 QUICK = "--quick" in sys.argv
+FORKS = QUICK or "--forks" in sys.argv
 FILMS, SIDE = (48 if QUICK else 96), 64
 DATA = """data:
   class_path: KIND
@@ -165,7 +167,7 @@ def begin(folder: Path, store: Path, seeds: int) -> Any:
     store.mkdir(exist_ok=True)
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "XDG_CACHE_HOME": str(folder / "cache"),
                    "STARTED": str(store / "started.txt")}  # fmt: skip
-    if QUICK:
+    if FORKS:
         return forked(folder, store, seeds, environment)
     environment["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parents[1]), environment.get("PYTHONPATH", "")])
     command = [sys.executable, __file__, "--lead", str(folder), "--store", str(store), "--seeds", str(seeds)]
@@ -301,6 +303,9 @@ def main() -> int:
     """Runs, and prints a JSON object last."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="2 kills, one seed, forks")
+    parser.add_argument(
+        "--forks", action="store_true", help="forks in place of commands: minutes, not a quarter of an hour"
+    )
     parser.add_argument("--kills", type=int, default=30)
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--epochs", type=int, default=30)
@@ -311,7 +316,7 @@ def main() -> int:
     if wanted.lead:
         return lead(wanted.lead, wanted.store, wanted.seeds)
     kills, seeds, epochs = (2, 1, 4) if wanted.quick else (wanted.kills, wanted.seeds, wanted.epochs)
-    if wanted.quick:
+    if FORKS:
         preload()
     with tempfile.TemporaryDirectory(prefix="kills-") as folder:
         found = measure(Path(folder), seeds, kills, epochs, wanted.longest)
