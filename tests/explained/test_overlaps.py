@@ -45,7 +45,7 @@ def test_a_uniform_map_has_the_share_of_the_area():
 
 
 def test_every_null_is_cut_where_it_serves_best_on_others():
-    """A centred map's sharp peak, half of which is the box: the null's threshold finds it whatever the network's is."""
+    """The box is the middle: a Gaussian that is cut well has it, where the network's own uniform map has its area."""
     region = np.zeros((12, 10, 10))
     region[:, 3:7, 3:7] = 1
     found = overlaps(collection(np.ones_like(region), region))["box"]["iou"]

@@ -125,10 +125,10 @@ def _placed(launcher: Sequence[str]) -> list[str]:
 
     `.venv/bin/xrayssl` finds its `torchrun` without its environment being active.
     """
-    beside = str(Path(sys.executable).parent)
     if not launcher or shutil.which(launcher[0]):
         return [*launcher]
-    return [shutil.which(launcher[0], path=beside) or launcher[0], *launcher[1:]]
+    beside = shutil.which(launcher[0], path=str(Path(sys.executable).parent))
+    return [beside or launcher[0], *launcher[1:]]
 
 
 def _contradictions(own: Namespace) -> list[str]:

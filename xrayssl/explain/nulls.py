@@ -51,6 +51,16 @@ def centred_gaussian(grid: tuple[int, int], sigma: float = SIGMA) -> Floats:
     return found
 
 
+def blind(shape: tuple[int, ...]) -> dict[str, Floats]:
+    """The uniform map and the centred Gaussian, by name, as maps of so many films.
+
+    Args:
+        shape: (N, rows, columns).
+    """
+    grid = shape[1], shape[2]
+    return {UNIFORM: np.broadcast_to(uniform(grid), shape), GAUSSIAN: np.broadcast_to(centred_gaussian(grid), shape)}
+
+
 def random_maps(count: int, grid: tuple[int, int], seed: int = 0) -> Floats:
     """Maps of uniform noise (N, h, w), above 0: every order of the cells is equally likely."""
     return 1 - np.random.default_rng(seed).random((count, *grid))

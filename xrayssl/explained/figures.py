@@ -9,7 +9,7 @@ import numpy as np
 
 from xrayssl.comparison.inference import adjust
 from xrayssl.explain import localization, nulls, statistics
-from xrayssl.explain.nulls import GAUSSIAN, OTHERS, RANDOM, UNIFORM
+from xrayssl.explain.nulls import GAUSSIAN, OTHERS, RANDOM
 from xrayssl.explained.collection import Collection
 from xrayssl.explained.overlaps import overlaps
 from xrayssl.statistics.resampling import Floats
@@ -77,12 +77,8 @@ def _says_something(null: str, name: str) -> bool:
 
 def null_numbers(collection: Collection) -> dict[str, Numbers]:
     """Every number of the nulls that need no other network, of each map, by the null's name."""
-    shape, region = collection.map_Nhw.shape, collection.region
-    grid = shape[1], shape[2]
-    found: dict[str, Numbers] = {
-        UNIFORM: numbers(np.broadcast_to(nulls.uniform(grid), shape), region),
-        GAUSSIAN: numbers(np.broadcast_to(nulls.centred_gaussian(grid), shape), region),
-    }
+    region = collection.region
+    found = {name: numbers(map_Nhw, region) for name, map_Nhw in nulls.blind(collection.map_Nhw.shape).items()}
     if region and len({*collection.patients}) > 1:
         found[OTHERS] = {}
         for name, region_Nhw in region.items():

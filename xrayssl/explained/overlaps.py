@@ -9,7 +9,7 @@ import numpy as np
 
 from xrayssl.comparison.inference import adjust
 from xrayssl.explain import localization, nulls
-from xrayssl.explain.nulls import GAUSSIAN, OTHERS, RANDOM, UNIFORM
+from xrayssl.explain.nulls import OTHERS, RANDOM
 from xrayssl.explained.collection import Collection
 from xrayssl.statistics.resampling import Floats
 
@@ -61,13 +61,8 @@ def _of_region(
 
 def _rivals(collection: Collection, has_N: np.ndarray) -> dict[str, Floats]:
     """Maps that know nothing of these films."""
-    shape = collection.map_Nhw[has_N].shape
-    grid = shape[1], shape[2]
-    return {
-        UNIFORM: np.broadcast_to(nulls.uniform(grid), shape),
-        GAUSSIAN: np.broadcast_to(nulls.centred_gaussian(grid), shape),
-        OTHERS: collection.swapped(collection.others(has_N))[has_N],
-    }
+    others_Nhw = collection.swapped(collection.others(has_N))[has_N]
+    return nulls.blind(others_Nhw.shape) | {OTHERS: others_Nhw}
 
 
 def _cut(map_Nhw: Floats, region_Nhw: Floats, patient_N: np.ndarray) -> tuple[Floats, dict[str, Floats]]:

@@ -104,8 +104,7 @@ def figures(content: Mapping[str, Any], numbers: Mapping[str, Any]) -> Markup:
 
 def table(content: Mapping[str, Any]) -> Markup:
     """Every number beside its nulls."""
-    nulls = [name for name in ORDER
-             if any(name in row["nulls"] for row in content["numbers"])]  # fmt: skip
+    nulls = [name for name in ORDER if any(name in row["nulls"] for row in content["numbers"])]
     titles = [element("th", words, scope="col") for words in ("Number", "Mean", *(f"against {plots.WORDS[name]}"
                                                                                   for name in nulls))]  # fmt: skip
     rows = [_row(row, nulls) for row in content["numbers"] if row["value"] is not None]
